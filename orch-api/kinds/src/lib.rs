@@ -1,0 +1,1 @@
+//! Schema facts, defaulting, validation, patching and table printing of the built-in kinds.

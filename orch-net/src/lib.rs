@@ -1,0 +1,1 @@
+//! Service proxy, cluster DNS and pod network.

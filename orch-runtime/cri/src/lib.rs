@@ -1,0 +1,1 @@
+//! Container runtime seam over CRI v1 (containerd, CRI-O).

@@ -1,0 +1,1 @@
+//! Embedded container runtime: OCI images, overlay root file systems, no daemon.

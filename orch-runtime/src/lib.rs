@@ -1,0 +1,1 @@
+//! Node agent: pod lifecycle, container runtime seam, volumes, probes, streaming.

@@ -1,0 +1,1 @@
+//! The scheduler as a library: framework, plugins, queue, snapshot, simulator.
