@@ -1,1 +1,3 @@
-//! Node agent: pod lifecycle, container runtime seam, volumes, probes, streaming.
+//! The node side of Orch: the agent that makes pods run, and the seam to the container runtimes that it drives.
+
+pub mod runtime;
