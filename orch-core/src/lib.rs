@@ -6,12 +6,17 @@
 
 pub mod client;
 pub mod clock;
+pub mod intstr;
+pub mod node;
 pub mod object;
+pub mod quantity;
 pub mod resource;
 pub mod rng;
+pub mod selector;
 pub mod spawn;
 pub mod status;
 pub mod user;
+pub mod validate;
 
 pub use client::{Api, ApiClient};
 pub use object::Object;

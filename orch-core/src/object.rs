@@ -73,7 +73,8 @@ impl Object {
 
     /// The canonical JSON text.
     pub fn json(&self) -> &Bytes {
-        self.json.get_or_init(|| Bytes::from(serde_json::to_vec(self.value()).unwrap_or_default()))
+        self.json
+            .get_or_init(|| Bytes::from(serde_json::to_vec(self.value()).unwrap_or_default()))
     }
 
     /// The typed form, decoded at most once for the first type asked for.
@@ -108,7 +109,11 @@ impl Object {
     }
 
     fn meta(&self, field: &str) -> &str {
-        self.value().pointer("/metadata").and_then(|m| m.get(field)).and_then(Value::as_str).unwrap_or("")
+        self.value()
+            .pointer("/metadata")
+            .and_then(|m| m.get(field))
+            .and_then(Value::as_str)
+            .unwrap_or("")
     }
     /// `metadata.name`, empty if absent.
     pub fn name(&self) -> &str {
@@ -146,7 +151,8 @@ mod tests {
 
     #[test]
     fn typed_form_is_shared() {
-        let o = Object::from_json(&br#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"}}"#[..]).unwrap();
+        let o = Object::from_json(&br#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"}}"#[..])
+            .unwrap();
         let (a, b) = (o.typed::<ConfigMap>().unwrap(), o.typed::<ConfigMap>().unwrap());
         assert!(Arc::ptr_eq(&a, &b));
         assert_eq!(o.name(), "a");

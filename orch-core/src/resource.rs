@@ -15,7 +15,10 @@ pub struct GroupVersion {
 impl GroupVersion {
     /// From its parts.
     pub fn new(group: impl Into<String>, version: impl Into<String>) -> Self {
-        Self { group: group.into(), version: version.into() }
+        Self {
+            group: group.into(),
+            version: version.into(),
+        }
     }
 
     /// Parses an `apiVersion`; `None` if it has more than one slash or an empty part.
@@ -31,7 +34,11 @@ impl GroupVersion {
 
 impl fmt::Display for GroupVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.group.is_empty() { f.write_str(&self.version) } else { write!(f, "{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            f.write_str(&self.version)
+        } else {
+            write!(f, "{}/{}", self.group, self.version)
+        }
     }
 }
 
@@ -49,7 +56,11 @@ pub struct GroupVersionKind {
 impl GroupVersionKind {
     /// From its parts.
     pub fn new(group: impl Into<String>, version: impl Into<String>, kind: impl Into<String>) -> Self {
-        Self { group: group.into(), version: version.into(), kind: kind.into() }
+        Self {
+            group: group.into(),
+            version: version.into(),
+            kind: kind.into(),
+        }
     }
     /// The `apiVersion` string.
     #[must_use]
@@ -72,7 +83,11 @@ pub struct GroupVersionResource {
 impl GroupVersionResource {
     /// From its parts.
     pub fn new(group: impl Into<String>, version: impl Into<String>, resource: impl Into<String>) -> Self {
-        Self { group: group.into(), version: version.into(), resource: resource.into() }
+        Self {
+            group: group.into(),
+            version: version.into(),
+            resource: resource.into(),
+        }
     }
 
     /// The group and version.
@@ -84,7 +99,10 @@ impl GroupVersionResource {
     /// The resource without its version.
     #[must_use]
     pub fn group_resource(&self) -> GroupResource {
-        GroupResource { group: self.group.clone(), resource: self.resource.clone() }
+        GroupResource {
+            group: self.group.clone(),
+            resource: self.resource.clone(),
+        }
     }
 
     /// The URL path of the collection (`namespace` given), or of all namespaces or a cluster-scoped resource.
@@ -122,7 +140,11 @@ pub struct GroupResource {
 
 impl fmt::Display for GroupResource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.group.is_empty() { f.write_str(&self.resource) } else { write!(f, "{}.{}", self.resource, self.group) }
+        if self.group.is_empty() {
+            f.write_str(&self.resource)
+        } else {
+            write!(f, "{}.{}", self.resource, self.group)
+        }
     }
 }
 
@@ -138,19 +160,31 @@ pub struct ObjectKey {
 impl ObjectKey {
     /// A namespaced key; pass an empty namespace for a cluster-scoped object.
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
     }
 
     /// The key of a typed object.
-    pub fn of<K: k8s_openapi::Metadata<Ty = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>>(object: &K) -> Self {
+    pub fn of<K: k8s_openapi::Metadata<Ty = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>>(
+        object: &K,
+    ) -> Self {
         let meta = object.metadata();
-        Self::new(meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
+        Self::new(
+            meta.namespace.clone().unwrap_or_default(),
+            meta.name.clone().unwrap_or_default(),
+        )
     }
 }
 
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.namespace.is_empty() { f.write_str(&self.name) } else { write!(f, "{}/{}", self.namespace, self.name) }
+        if self.namespace.is_empty() {
+            f.write_str(&self.name)
+        } else {
+            write!(f, "{}/{}", self.namespace, self.name)
+        }
     }
 }
 
@@ -161,10 +195,19 @@ mod tests {
     #[test]
     fn paths_and_names() {
         let gvr = GroupVersionResource::new("apps", "v1", "deployments");
-        assert_eq!(gvr.collection_path(Some("a")), "/apis/apps/v1/namespaces/a/deployments");
-        assert_eq!(GroupVersionResource::new("", "v1", "nodes").collection_path(None), "/api/v1/nodes");
+        assert_eq!(
+            gvr.collection_path(Some("a")),
+            "/apis/apps/v1/namespaces/a/deployments"
+        );
+        assert_eq!(
+            GroupVersionResource::new("", "v1", "nodes").collection_path(None),
+            "/api/v1/nodes"
+        );
         assert_eq!(gvr.group_resource().to_string(), "deployments.apps");
-        assert_eq!(GroupVersion::parse("apps/v1"), Some(GroupVersion::new("apps", "v1")));
+        assert_eq!(
+            GroupVersion::parse("apps/v1"),
+            Some(GroupVersion::new("apps", "v1"))
+        );
         assert_eq!(GroupVersion::parse("v1"), Some(GroupVersion::new("", "v1")));
         for bad in ["", "/v1", "a/", "a/b/c"] {
             assert_eq!(GroupVersion::parse(bad), None, "{bad}");

@@ -47,7 +47,9 @@ impl dyn Rng {
     /// `len` characters of Kubernetes' generated-name alphabet (no vowels, no look-alikes).
     pub fn name_suffix(&self, len: usize) -> String {
         const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-        (0..len).map(|_| char::from(ALPHABET[self.below(ALPHABET.len() as u64) as usize])).collect()
+        (0..len)
+            .map(|_| char::from(ALPHABET[self.below(ALPHABET.len() as u64) as usize]))
+            .collect()
     }
 }
 

@@ -20,7 +20,9 @@ pub struct TaskHandle {
 impl TaskHandle {
     /// A handle that calls `abort` to end its task.
     pub fn new(abort: impl Fn() + Send + Sync + 'static) -> Self {
-        Self { abort: Box::new(abort) }
+        Self {
+            abort: Box::new(abort),
+        }
     }
     /// Ends the task at its next await point. May repeat.
     pub fn abort(&self) {
@@ -38,7 +40,10 @@ impl std::fmt::Debug for TaskHandle {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TokioSpawner;
 
-#[expect(clippy::disallowed_methods, reason = "this is the seam's one implementation over tokio")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the seam's one implementation over tokio"
+)]
 impl Spawner for TokioSpawner {
     fn spawn(&self, _name: &str, task: BoxFuture<'static, ()>) -> TaskHandle {
         let handle = tokio::spawn(task).abort_handle();

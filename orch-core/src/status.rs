@@ -136,12 +136,19 @@ struct Wire {
 
 impl Serialize for Status {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let reason = serde_json::to_value(self.reason).ok().and_then(|v| v.as_str().map(String::from)).unwrap_or_default();
+        let reason = serde_json::to_value(self.reason)
+            .ok()
+            .and_then(|v| v.as_str().map(String::from))
+            .unwrap_or_default();
         Wire {
             kind: "Status".into(),
             api_version: "v1".into(),
             metadata: serde_json::Map::new(),
-            status: if self.code < 400 { "Success".into() } else { "Failure".into() },
+            status: if self.code < 400 {
+                "Success".into()
+            } else {
+                "Failure".into()
+            },
             message: self.message.clone(),
             reason,
             details: self.details.clone(),
@@ -155,14 +162,24 @@ impl<'de> Deserialize<'de> for Status {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let wire = Wire::deserialize(deserializer)?;
         let reason = serde_json::from_value(wire.reason.into()).unwrap_or(StatusReason::Unknown);
-        Ok(Self { code: wire.code, reason, message: wire.message, details: wire.details })
+        Ok(Self {
+            code: wire.code,
+            reason,
+            message: wire.message,
+            details: wire.details,
+        })
     }
 }
 
 impl Status {
     /// A status of `reason` with its usual code.
     pub fn new(reason: StatusReason, message: impl Into<String>) -> Self {
-        Self { code: reason.code().as_u16(), reason, message: message.into(), details: None }
+        Self {
+            code: reason.code().as_u16(),
+            reason,
+            message: message.into(),
+            details: None,
+        }
     }
     /// With other details.
     #[must_use]
@@ -181,12 +198,22 @@ impl Status {
     /// `pods "a" not found`
     #[must_use]
     pub fn not_found(resource: &crate::GroupResource, name: &str) -> Self {
-        Self::about(StatusReason::NotFound, resource, name, format!("{resource} {name:?} not found"))
+        Self::about(
+            StatusReason::NotFound,
+            resource,
+            name,
+            format!("{resource} {name:?} not found"),
+        )
     }
     /// `pods "a" already exists`
     #[must_use]
     pub fn already_exists(resource: &crate::GroupResource, name: &str) -> Self {
-        Self::about(StatusReason::AlreadyExists, resource, name, format!("{resource} {name:?} already exists"))
+        Self::about(
+            StatusReason::AlreadyExists,
+            resource,
+            name,
+            format!("{resource} {name:?} already exists"),
+        )
     }
     /// `Operation cannot be fulfilled on pods "a": why`
     pub fn conflict(resource: &crate::GroupResource, name: &str, why: impl fmt::Display) -> Self {
@@ -208,9 +235,18 @@ impl Status {
     }
     /// 500, with upstream's prefix `Internal error occurred: `.
     pub fn internal(message: impl fmt::Display) -> Self {
-        let cause = StatusCause { message: message.to_string(), ..StatusCause::default() };
-        Self::new(StatusReason::InternalError, format!("Internal error occurred: {message}"))
-            .with_details(StatusDetails { causes: vec![cause], ..StatusDetails::default() })
+        let cause = StatusCause {
+            message: message.to_string(),
+            ..StatusCause::default()
+        };
+        Self::new(
+            StatusReason::InternalError,
+            format!("Internal error occurred: {message}"),
+        )
+        .with_details(StatusDetails {
+            causes: vec![cause],
+            ..StatusDetails::default()
+        })
     }
     /// 401.
     #[must_use]
@@ -249,7 +285,11 @@ impl Status {
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.message.is_empty() { write!(f, "status {}", self.code) } else { f.write_str(&self.message) }
+        if self.message.is_empty() {
+            write!(f, "status {}", self.code)
+        } else {
+            f.write_str(&self.message)
+        }
     }
 }
 
@@ -261,7 +301,10 @@ mod tests {
 
     #[test]
     fn wire_form_is_upstreams() {
-        let pods = crate::GroupResource { group: String::new(), resource: "pods".into() };
+        let pods = crate::GroupResource {
+            group: String::new(),
+            resource: "pods".into(),
+        };
         let s = Status::not_found(&pods, "a");
         let v = serde_json::to_value(&s).unwrap();
         assert_eq!(

@@ -24,7 +24,11 @@ impl UserInfo {
     pub fn new(username: impl Into<String>, groups: &[&str]) -> Self {
         let mut groups: Vec<String> = groups.iter().map(ToString::to_string).collect();
         groups.push("system:authenticated".into());
-        Self { username: username.into(), groups, ..Self::default() }
+        Self {
+            username: username.into(),
+            groups,
+            ..Self::default()
+        }
     }
 
     /// The identity of an unauthenticated request.

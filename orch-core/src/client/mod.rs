@@ -7,7 +7,9 @@
 mod request;
 mod typed;
 
-pub use request::{ApiRequest, ApiResponse, Patch, PatchKind, RequestBody, ResponseBody, WatchEvent, WatchEventType};
+pub use request::{
+    ApiRequest, ApiResponse, Patch, PatchKind, RequestBody, ResponseBody, WatchEvent, WatchEventType,
+};
 pub use typed::{Api, ListParams, NamespacedOrCluster, ObjectList, TypedEvent, TypedWatch};
 
 use crate::status::Status;

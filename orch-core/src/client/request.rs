@@ -37,7 +37,13 @@ pub enum RequestBody {
 impl ApiRequest {
     /// A request without parameters or body.
     pub fn new(method: Method, path: impl Into<String>) -> Self {
-        Self { method, path: path.into(), query: Vec::new(), headers: HeaderMap::new(), body: RequestBody::Empty }
+        Self {
+            method,
+            path: path.into(),
+            query: Vec::new(),
+            headers: HeaderMap::new(),
+            body: RequestBody::Empty,
+        }
     }
     /// A GET.
     pub fn get(path: impl Into<String>) -> Self {
@@ -64,7 +70,10 @@ impl ApiRequest {
     /// The first value of a query parameter.
     #[must_use]
     pub fn query_value(&self, name: &str) -> Option<&str> {
-        self.query.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+        self.query
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, v)| v.as_str())
     }
 }
 
@@ -109,21 +118,37 @@ impl Patch {
     /// A merge patch.
     #[must_use]
     pub fn merge(body: Value) -> Self {
-        Self { kind: PatchKind::Merge, body, apply: None }
+        Self {
+            kind: PatchKind::Merge,
+            body,
+            apply: None,
+        }
     }
     /// A strategic merge patch.
     #[must_use]
     pub fn strategic(body: Value) -> Self {
-        Self { kind: PatchKind::Strategic, body, apply: None }
+        Self {
+            kind: PatchKind::Strategic,
+            body,
+            apply: None,
+        }
     }
     /// A JSON patch.
     #[must_use]
     pub fn json(body: Value) -> Self {
-        Self { kind: PatchKind::Json, body, apply: None }
+        Self {
+            kind: PatchKind::Json,
+            body,
+            apply: None,
+        }
     }
     /// A forced server-side apply by `manager`.
     pub fn apply(manager: impl Into<String>, body: Value) -> Self {
-        Self { kind: PatchKind::Apply, body, apply: Some((manager.into(), true)) }
+        Self {
+            kind: PatchKind::Apply,
+            body,
+            apply: Some((manager.into(), true)),
+        }
     }
 }
 

@@ -16,7 +16,14 @@ use std::{marker::PhantomData, sync::Arc};
 /// A typed kind that the client can carry. Blanket-implemented for k8s-openapi's types and for users' own types
 /// that implement its `Resource` and `Metadata` traits.
 pub trait NamespacedOrCluster:
-    k8s_openapi::Resource + k8s_openapi::Metadata<Ty = ObjectMeta> + Serialize + DeserializeOwned + Clone + Send + Sync + 'static
+    k8s_openapi::Resource
+    + k8s_openapi::Metadata<Ty = ObjectMeta>
+    + Serialize
+    + DeserializeOwned
+    + Clone
+    + Send
+    + Sync
+    + 'static
 {
     /// Coordinates of the kind's collection.
     #[must_use]
@@ -86,19 +93,31 @@ pub struct Api<K> {
 
 impl<K> Clone for Api<K> {
     fn clone(&self) -> Self {
-        Self { client: self.client.clone(), namespace: self.namespace.clone(), kind: PhantomData }
+        Self {
+            client: self.client.clone(),
+            namespace: self.namespace.clone(),
+            kind: PhantomData,
+        }
     }
 }
 
 impl<K: NamespacedOrCluster> Api<K> {
     /// All namespaces, or a cluster-scoped kind. Names of namespaced objects can't be resolved through it.
     pub fn all(client: Arc<dyn ApiClient>) -> Self {
-        Self { client, namespace: None, kind: PhantomData }
+        Self {
+            client,
+            namespace: None,
+            kind: PhantomData,
+        }
     }
 
     /// One namespace. An empty name is [`Api::all`].
     pub fn namespaced(client: Arc<dyn ApiClient>, namespace: impl Into<String>) -> Self {
-        Self { client, namespace: Some(namespace.into()).filter(|n| !n.is_empty()), kind: PhantomData }
+        Self {
+            client,
+            namespace: Some(namespace.into()).filter(|n| !n.is_empty()),
+            kind: PhantomData,
+        }
     }
 
     fn collection(&self) -> String {
@@ -141,14 +160,20 @@ impl<K: NamespacedOrCluster> Api<K> {
     /// # Errors
     /// `AlreadyExists`, `Invalid` and whatever the server says.
     pub async fn create(&self, object: &K) -> Result<Arc<K>, Status> {
-        self.object(ApiRequest::new(Method::POST, self.collection()).value(to_value(object)?)).await
+        self.object(ApiRequest::new(Method::POST, self.collection()).value(to_value(object)?))
+            .await
     }
 
     /// Creates through a subresource (`binding`, `eviction`, `token`) and returns the server's answer.
     ///
     /// # Errors
     /// Whatever the server says.
-    pub async fn create_subresource(&self, name: &str, subresource: &str, body: Value) -> Result<Arc<Object>, Status> {
+    pub async fn create_subresource(
+        &self,
+        name: &str,
+        subresource: &str,
+        body: Value,
+    ) -> Result<Arc<Object>, Status> {
         let request = ApiRequest::new(Method::POST, self.path(name, subresource)).value(body);
         self.client.call(request).await?.into_object()
     }
@@ -171,7 +196,8 @@ impl<K: NamespacedOrCluster> Api<K> {
 
     async fn replace_at(&self, object: &K, subresource: &str) -> Result<Arc<K>, Status> {
         let name = object.metadata().name.clone().unwrap_or_default();
-        self.object(ApiRequest::new(Method::PUT, self.path(&name, subresource)).value(to_value(object)?)).await
+        self.object(ApiRequest::new(Method::PUT, self.path(&name, subresource)).value(to_value(object)?))
+            .await
     }
 
     /// Patches the object.
@@ -186,11 +212,21 @@ impl<K: NamespacedOrCluster> Api<K> {
     ///
     /// # Errors
     /// Whatever the server says.
-    pub async fn patch_subresource(&self, name: &str, subresource: &str, patch: Patch) -> Result<Arc<K>, Status> {
+    pub async fn patch_subresource(
+        &self,
+        name: &str,
+        subresource: &str,
+        patch: Patch,
+    ) -> Result<Arc<K>, Status> {
         let mut request = ApiRequest::new(Method::PATCH, self.path(name, subresource)).value(patch.body);
-        request.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(patch.kind.media_type()));
+        request.headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static(patch.kind.media_type()),
+        );
         if let Some((manager, force)) = patch.apply.filter(|_| patch.kind == PatchKind::Apply) {
-            request = request.param("fieldManager", manager).param("force", force.to_string());
+            request = request
+                .param("fieldManager", manager)
+                .param("force", force.to_string());
         }
         self.object(request).await
     }
@@ -212,7 +248,11 @@ impl<K: NamespacedOrCluster> Api<K> {
     /// # Errors
     /// As [`Api::delete`].
     pub async fn delete_uid(&self, name: &str, uid: &str, propagation: &str) -> Result<(), Status> {
-        self.delete(name, json!({"preconditions": {"uid": uid}, "propagationPolicy": propagation})).await
+        self.delete(
+            name,
+            json!({"preconditions": {"uid": uid}, "propagationPolicy": propagation}),
+        )
+        .await
     }
 
     /// Lists a page.
@@ -220,7 +260,10 @@ impl<K: NamespacedOrCluster> Api<K> {
     /// # Errors
     /// `Expired` for a continue token whose revision is gone, and whatever the server says.
     pub async fn list(&self, params: &ListParams) -> Result<ObjectList<K>, Status> {
-        let response = self.client.call(params.apply(ApiRequest::get(self.collection()))).await?;
+        let response = self
+            .client
+            .call(params.apply(ApiRequest::get(self.collection())))
+            .await?;
         response.into_list()
     }
 
@@ -229,8 +272,13 @@ impl<K: NamespacedOrCluster> Api<K> {
     /// # Errors
     /// `Expired` when the revision is gone, and whatever the server says.
     pub async fn watch(&self, params: &ListParams) -> Result<TypedWatch<K>, Status> {
-        let request = params.apply(ApiRequest::get(self.collection())).param("watch", "true");
-        let events = self.client.watch(request.param("allowWatchBookmarks", "true")).await?;
+        let request = params
+            .apply(ApiRequest::get(self.collection()))
+            .param("watch", "true");
+        let events = self
+            .client
+            .watch(request.param("allowWatchBookmarks", "true"))
+            .await?;
         Ok(events
             .map(|event| {
                 let event = event?;
@@ -239,7 +287,11 @@ impl<K: NamespacedOrCluster> Api<K> {
                     _ => Some(event.object.typed()?),
                 };
                 let resource_version = event.object.resource_version().to_owned();
-                Ok(TypedEvent { kind: event.kind, resource_version, object })
+                Ok(TypedEvent {
+                    kind: event.kind,
+                    resource_version,
+                    object,
+                })
             })
             .boxed())
     }
@@ -247,7 +299,11 @@ impl<K: NamespacedOrCluster> Api<K> {
 
 impl ListParams {
     fn apply(&self, mut request: ApiRequest) -> ApiRequest {
-        let limit = if self.limit == 0 { String::new() } else { self.limit.to_string() };
+        let limit = if self.limit == 0 {
+            String::new()
+        } else {
+            self.limit.to_string()
+        };
         for (name, value) in [
             ("labelSelector", &self.labels),
             ("fieldSelector", &self.fields),
@@ -276,7 +332,10 @@ impl ApiResponse {
         match self.body {
             ResponseBody::Object(object) => Ok(object),
             ResponseBody::Raw { bytes, .. } => Object::from_json(bytes).map(Arc::new),
-            other => Err(Status::new(StatusReason::InternalError, format!("expected an object, got {other:?}"))),
+            other => Err(Status::new(
+                StatusReason::InternalError,
+                format!("expected an object, got {other:?}"),
+            )),
         }
     }
 
@@ -286,12 +345,20 @@ impl ApiResponse {
     /// `InternalError` if the answer is something else.
     pub fn into_list<K: DeserializeOwned + Send + Sync + 'static>(self) -> Result<ObjectList<K>, Status> {
         match self.body {
-            ResponseBody::List { resource_version, continue_token, items, .. } => Ok(ObjectList {
+            ResponseBody::List {
+                resource_version,
+                continue_token,
+                items,
+                ..
+            } => Ok(ObjectList {
                 resource_version,
                 continue_token,
                 items: items.iter().map(|o| o.typed()).collect::<Result<_, _>>()?,
             }),
-            other => Err(Status::new(StatusReason::InternalError, format!("expected a list, got {other:?}"))),
+            other => Err(Status::new(
+                StatusReason::InternalError,
+                format!("expected a list, got {other:?}"),
+            )),
         }
     }
 }

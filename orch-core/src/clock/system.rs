@@ -1,5 +1,8 @@
 //! The two clocks: the machine's, and tokio's (virtual when the runtime is started paused).
-#![expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that reads the clock"
+)]
 
 use super::{Clock, Monotonic};
 use futures::future::BoxFuture;
@@ -16,7 +19,9 @@ impl SystemClock {
     /// A clock whose monotonic origin is now.
     #[must_use]
     pub fn new() -> Self {
-        Self { origin: tokio::time::Instant::now() }
+        Self {
+            origin: tokio::time::Instant::now(),
+        }
     }
 }
 
@@ -52,7 +57,10 @@ impl SimClock {
     /// A clock that shows `epoch` now. Call it inside the runtime whose time it follows.
     #[must_use]
     pub fn starting_at(epoch: Timestamp) -> Self {
-        Self { epoch, origin: tokio::time::Instant::now() }
+        Self {
+            epoch,
+            origin: tokio::time::Instant::now(),
+        }
     }
 
     /// Moves virtual time by `by`, running what becomes due. Only on a paused runtime.
@@ -63,7 +71,8 @@ impl SimClock {
 
 impl Clock for SimClock {
     fn now(&self) -> Timestamp {
-        let elapsed = jiff::SignedDuration::try_from(self.origin.elapsed()).unwrap_or(jiff::SignedDuration::MAX);
+        let elapsed =
+            jiff::SignedDuration::try_from(self.origin.elapsed()).unwrap_or(jiff::SignedDuration::MAX);
         self.epoch.checked_add(elapsed).unwrap_or(Timestamp::MAX)
     }
     fn monotonic(&self) -> Monotonic {
