@@ -1,1 +1,18 @@
-//! The Kubernetes-compatible API server as a library.
+//! A Kubernetes v1.36-compatible API server as a library.
+//!
+//! [`server::ApiServer`] is the whole chain after authentication: request parsing, impersonation, authorization,
+//! admission, the registry and its watch caches over an [`orch_store::Store`]. [`local::LocalClient`] reaches it in
+//! process, sharing objects instead of bytes; the HTTP front end reaches it with the same calls.
+//!
+//! ```text
+//! http ──┐
+//!        ├─> server (authorize, admit, dispatch) ─> registry (strategy, patch, validate) ─> store
+//! local ─┘                                              └─ reads ─> cache <─ one watch per resource ─┘
+//! ```
+
+pub mod authz;
+pub mod local;
+pub mod server;
+
+pub use local::LocalClient;
+pub use server::{ApiServer, ApiServerBuilder};

@@ -1,0 +1,137 @@
+//! Authorization seam: who may do what. The API server asks one [`Authorizer`] for each request.
+//!
+//! Members of `system:masters` are let through by the server itself before anyone is asked.
+
+use crate::server::ObjectReader;
+use async_trait::async_trait;
+use orch_core::UserInfo;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// What a request wants to do, as authorizers see it.
+#[derive(Debug, Clone, Copy)]
+pub struct Attributes<'a> {
+    /// Who asks.
+    pub user: &'a UserInfo,
+    /// API verb (`get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`, or a special one
+    /// such as `impersonate`); for a non-resource request the HTTP method in lower case.
+    pub verb: &'a str,
+    /// API group, empty for core.
+    pub group: &'a str,
+    /// API version.
+    pub version: &'a str,
+    /// Resource, such as `pods`; empty for a non-resource request.
+    pub resource: &'a str,
+    /// Subresource, such as `status`, or empty.
+    pub subresource: &'a str,
+    /// Namespace, or empty.
+    pub namespace: &'a str,
+    /// Object name, or empty.
+    pub name: &'a str,
+    /// URL path.
+    pub path: &'a str,
+    /// Whether this is about an API resource and not a bare path.
+    pub resource_request: bool,
+    /// Field selector of a list, watch or deletecollection as it was sent, or empty.
+    pub field_selector: &'a str,
+    /// Label selector of a list, watch or deletecollection as it was sent, or empty.
+    pub label_selector: &'a str,
+}
+
+/// What an authorizer says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Allowed, and why.
+    Allow(String),
+    /// Refused for good: nobody else is asked. And why.
+    Deny(String),
+    /// Not known here; refused unless another authorizer allows. And why, if anything went wrong.
+    NoOpinion(String),
+}
+
+impl Decision {
+    /// Whether the request may go on.
+    #[must_use]
+    pub fn allowed(&self) -> bool {
+        matches!(self, Self::Allow(_))
+    }
+    /// The reason given.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Allow(r) | Self::Deny(r) | Self::NoOpinion(r) => r,
+        }
+    }
+}
+
+/// A rule over resources, as `SelfSubjectRulesReview` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ResourceRule {
+    /// Verbs.
+    pub verbs: Vec<String>,
+    /// API groups.
+    pub api_groups: Vec<String>,
+    /// Resources.
+    pub resources: Vec<String>,
+    /// Names; empty is all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub resource_names: Vec<String>,
+}
+
+/// A rule over paths, as `SelfSubjectRulesReview` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct NonResourceRule {
+    /// Verbs.
+    pub verbs: Vec<String>,
+    /// Paths.
+    #[serde(rename = "nonResourceURLs")]
+    pub non_resource_urls: Vec<String>,
+}
+
+/// What a user may do in a namespace (`authorization.k8s.io/v1` `SubjectRulesReviewStatus`).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Rules {
+    /// Rules over resources.
+    pub resource_rules: Vec<ResourceRule>,
+    /// Rules over paths.
+    pub non_resource_rules: Vec<NonResourceRule>,
+    /// Whether the list may lack rules.
+    pub incomplete: bool,
+    /// Why it is incomplete.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub evaluation_error: String,
+}
+
+/// Decides on requests.
+#[async_trait]
+pub trait Authorizer: Send + Sync + 'static {
+    /// Told once, when the server is built, through what to read roles and bindings.
+    fn attach(&self, reader: Arc<dyn ObjectReader>) {
+        drop(reader);
+    }
+    /// Whether the request may go on.
+    async fn authorize(&self, attributes: &Attributes<'_>) -> Decision;
+    /// All that `user` may do in `namespace`, for `SelfSubjectRulesReview`.
+    async fn rules(&self, user: &UserInfo, namespace: &str) -> Rules {
+        let _ = (user, namespace);
+        Rules {
+            incomplete: true,
+            evaluation_error: "the authorizer does not support rule resolution".into(),
+            ..Rules::default()
+        }
+    }
+}
+
+/// Allows everything; for tests and embedded use where the process boundary is the security boundary.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AlwaysAllow;
+
+#[async_trait]
+impl Authorizer for AlwaysAllow {
+    async fn authorize(&self, _: &Attributes<'_>) -> Decision {
+        Decision::Allow(String::new())
+    }
+}
