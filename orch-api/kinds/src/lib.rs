@@ -1,4 +1,6 @@
 //! Schema facts, defaulting, validation, patching and table printing of the built-in kinds.
 
+pub mod defaults;
 pub mod field;
+mod json;
 pub mod resources;
