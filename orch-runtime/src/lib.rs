@@ -1,3 +1,4 @@
 //! The node side of Orch: the agent that makes pods run, and the seam to the container runtimes that it drives.
 
 pub mod runtime;
+pub mod testing;

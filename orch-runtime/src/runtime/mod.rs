@@ -2,8 +2,8 @@
 //!
 //! Four small traits after the semantics of CRI v1 ([`SandboxRuntime`], [`ContainerRuntime`], [`ImageService`],
 //! [`Streams`]) and one that observes ([`Observe`]); [`Runtime`] bundles them and is implemented by itself for whoever
-//! implements the five. Implementations: simulated (`sim`), embedded (`orch-oci`), CRI (`orch-cri`). All pass
-//! `testing::conformance`.
+//! implements the five. Implementations: simulated ([`sim`]), embedded (`orch-oci`), CRI (`orch-cri`). All pass
+//! [`crate::testing::conformance`].
 //!
 //! Rules for all of them:
 //! - Everything survives the agent: a process that ends and starts again over the same state finds its sandboxes and
@@ -14,6 +14,7 @@
 //!   `remove` or `remove_sandbox` would not clean up.
 
 mod error;
+pub mod sim;
 mod spec;
 mod state;
 mod streams;

@@ -1,0 +1,3 @@
+//! Test kits of the seams that this crate owns.
+
+pub mod conformance;
