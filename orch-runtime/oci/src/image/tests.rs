@@ -27,7 +27,11 @@ fn tar_of(entries: &[Entry<'_>]) -> Vec<u8> {
                 tar::EntryType::Regular
             }
             'd' => tar::EntryType::Directory,
-            'c' => tar::EntryType::Char,
+            'c' => {
+                header.set_device_major(1).unwrap();
+                header.set_device_minor(3).unwrap();
+                tar::EntryType::Char
+            }
             kind => {
                 header.as_old_mut().linkname[..link.len()].copy_from_slice(link);
                 if *kind == 'l' {
