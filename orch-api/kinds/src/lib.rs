@@ -4,3 +4,4 @@ pub mod defaults;
 pub mod field;
 mod json;
 pub mod resources;
+pub mod schema;
