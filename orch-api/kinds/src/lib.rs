@@ -3,5 +3,6 @@
 pub mod defaults;
 pub mod field;
 mod json;
+pub mod patch;
 pub mod resources;
 pub mod schema;
