@@ -6,7 +6,10 @@
 
 pub mod client;
 pub mod clock;
+pub mod controller;
+pub mod informer;
 pub mod intstr;
+pub mod lease;
 pub mod node;
 pub mod object;
 pub mod quantity;
@@ -15,8 +18,10 @@ pub mod rng;
 pub mod selector;
 pub mod spawn;
 pub mod status;
+pub mod testing;
 pub mod user;
 pub mod validate;
+pub mod workqueue;
 
 pub use client::{Api, ApiClient};
 pub use object::Object;
