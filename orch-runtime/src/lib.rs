@@ -1,4 +1,6 @@
 //! The node side of Orch: the agent that makes pods run, and the seam to the container runtimes that it drives.
 
+pub mod agent;
+pub mod probe;
 pub mod runtime;
 pub mod testing;

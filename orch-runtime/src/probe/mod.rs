@@ -1,0 +1,5 @@
+//! Probes of containers.
+
+mod results;
+
+pub use results::{ContainerProbes, ProbeKind, ProbeResults};
