@@ -51,9 +51,7 @@ impl Namespace {
                         .build()
                         .unwrap();
                     runtime.block_on(async {
-                        orch_net::pod::link::add_loopback_address("127.0.0.1".parse().unwrap())
-                            .await
-                            .unwrap();
+                        orch_net::pod::link::set_loopback_up(&self.path()).await.unwrap();
                         test().await
                     })
                 })
