@@ -10,9 +10,21 @@
 //! local ─┘                                              └─ reads ─> cache <─ one watch per resource ─┘
 //! ```
 
+pub mod admission;
+mod alloc;
+pub mod authn;
 pub mod authz;
+mod cache;
+pub mod http;
+pub mod kubeconfig;
 pub mod local;
+pub mod pki;
+mod registry;
 pub mod server;
+pub mod setup_error;
+pub mod testing;
+pub mod tokens;
 
 pub use local::LocalClient;
 pub use server::{ApiServer, ApiServerBuilder};
+pub use setup_error::SetupError;

@@ -84,7 +84,7 @@ impl ApiServer {
 
 /// The 403 of a refused request, with upstream's text.
 #[must_use]
-pub(super) fn forbidden(a: &Attributes<'_>, reason: &str) -> Status {
+pub(crate) fn forbidden(a: &Attributes<'_>, reason: &str) -> Status {
     let message = if a.resource_request {
         let mut resource = a.resource.to_owned();
         if !a.subresource.is_empty() {

@@ -1,9 +1,11 @@
 //! Building an [`ApiServer`].
 
 use super::{
-    ApiServer, ConnectHandler, CreateHandler, Endpoint, Inner, RawEndpoint, ResourceTable, ServedResource,
+    ApiServer, ConnectHandler, CreateHandler, Endpoint, Inner, RawEndpoint,
+    leases::LeasePool,
+    serving::{Serving, prefixes},
 };
-use crate::authz::Authorizer;
+use crate::{admission::Chain, authz::Authorizer, cache::Caches};
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use orch_core::Env;
@@ -38,6 +40,7 @@ pub struct ApiServerBuilder {
     pub(crate) connect: BTreeMap<Endpoint, Arc<dyn ConnectHandler>>,
     pub(crate) create: BTreeMap<Endpoint, Arc<dyn CreateHandler>>,
     pub(crate) raw: Vec<(String, Arc<dyn RawEndpoint>)>,
+    pub(crate) admission: Chain,
 }
 
 impl ApiServerBuilder {
@@ -60,6 +63,7 @@ impl ApiServerBuilder {
             connect: BTreeMap::new(),
             create: BTreeMap::new(),
             raw: Vec::new(),
+            admission: Chain::default(),
         }
     }
     /// The range that cluster IPs come from. A second call adds the range of the other IP family.
@@ -127,27 +131,26 @@ impl ApiServerBuilder {
     /// [`BuildError`]; nothing is left running.
     pub async fn build(mut self) -> Result<ApiServer, BuildError> {
         self.raw.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
-        let resources = orch_kinds::resources::all()
-            .iter()
-            .map(|def| {
-                Arc::new(ServedResource {
-                    def: def.clone(),
-                    custom: None,
-                })
-            })
-            .collect();
+        let caches = Caches::start(self.env.clone(), self.store.clone(), prefixes()).await?;
+        let serving = Serving::built_in(&caches, self.event_ttl);
         let inner = Inner {
             env: self.env,
             store: self.store,
             authorizer: self.authorizer,
-            table: ArcSwap::from_pointee(ResourceTable::new(1, resources)),
+            caches,
+            serving: ArcSwap::from_pointee(serving),
             table_changed: tokio::sync::watch::channel(1).0,
+            admission: self.admission,
+            leases: LeasePool::default(),
+            event_ttl: self.event_ttl,
             connect: self.connect,
             create: self.create,
             raw: self.raw,
         };
-        Ok(ApiServer {
+        let server = ApiServer {
             inner: Arc::new(inner),
-        })
+        };
+        server.authorizer().attach(server.reader());
+        Ok(server)
     }
 }

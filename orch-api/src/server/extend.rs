@@ -73,4 +73,7 @@ pub trait ObjectReader: Send + Sync + 'static {
     fn get(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Arc<Object>>;
     /// All objects of a namespace (empty: of all namespaces), in key order.
     fn list(&self, group: &str, resource: &str, namespace: &str) -> Vec<Arc<Object>>;
+    /// Revision of the last event of that resource that the watch cache has applied; 0 if it has none. Cheap: those
+    /// who compile what they read (roles, the node graph) compare it on every request and rebuild only if it moved.
+    fn revision(&self, group: &str, resource: &str) -> u64;
 }

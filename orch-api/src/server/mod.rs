@@ -8,7 +8,9 @@ mod authorize;
 mod builder;
 mod dispatch;
 mod extend;
+mod leases;
 mod request_info;
+mod serving;
 mod table;
 
 pub use builder::{ApiServerBuilder, BuildError};
@@ -16,11 +18,15 @@ pub use extend::{ConnectContext, ConnectHandler, CreateHandler, ObjectReader, Ra
 pub use request_info::RequestInfo;
 pub use table::{CustomFacts, ResourceTable, ServedGroup, ServedResource, version_priority};
 
-use crate::authz::Authorizer;
+pub(crate) use authorize::forbidden;
+pub(crate) use dispatch::{method_not_allowed, not_served};
+
+use crate::{admission::Chain, authz::Authorizer, cache::Caches};
 use arc_swap::ArcSwap;
-use orch_core::Env;
+use orch_core::{Env, Object};
 use orch_store::Store;
-use std::{collections::BTreeMap, sync::Arc};
+use serving::Serving;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// A running API server. Cheap to clone; all clones are the same server.
 #[derive(Clone)]
@@ -35,8 +41,12 @@ struct Inner {
     env: Env,
     store: Arc<dyn Store>,
     authorizer: Arc<dyn Authorizer>,
-    table: ArcSwap<ResourceTable>,
+    caches: Caches,
+    serving: ArcSwap<Serving>,
     table_changed: tokio::sync::watch::Sender<u64>,
+    admission: Chain,
+    leases: leases::LeasePool,
+    event_ttl: Duration,
     connect: BTreeMap<Endpoint, Arc<dyn ConnectHandler>>,
     create: BTreeMap<Endpoint, Arc<dyn CreateHandler>>,
     raw: Vec<(String, Arc<dyn RawEndpoint>)>,
@@ -51,7 +61,7 @@ impl ApiServer {
     /// What is served now.
     #[must_use]
     pub fn resources(&self) -> Arc<ResourceTable> {
-        self.inner.table.load_full()
+        self.inner.serving.load().table.clone()
     }
     /// Changes whenever [`ApiServer::resources`] does; the value is the table's generation.
     #[must_use]
@@ -67,6 +77,68 @@ impl ApiServer {
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.inner.store
+    }
+    /// Direct reads for the server's own parts.
+    #[must_use]
+    pub fn reader(&self) -> Arc<dyn ObjectReader> {
+        Arc::new(Reader(Arc::downgrade(&self.inner)))
+    }
+    pub(crate) fn caches(&self) -> &Caches {
+        &self.inner.caches
+    }
+    pub(crate) fn admission(&self) -> &Chain {
+        &self.inner.admission
+    }
+}
+
+impl ObjectReader for ApiServer {
+    fn get(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Arc<Object>> {
+        let cache = self.inner.cache_of(group, resource)?;
+        let entry = if namespace.is_empty() {
+            cache.get(name)
+        } else {
+            cache.get(&format!("{namespace}/{name}"))
+        };
+        entry.map(|e| e.object)
+    }
+    fn list(&self, group: &str, resource: &str, namespace: &str) -> Vec<Arc<Object>> {
+        let Some(cache) = self.inner.cache_of(group, resource) else {
+            return Vec::new();
+        };
+        let prefix = if namespace.is_empty() {
+            String::new()
+        } else {
+            format!("{namespace}/")
+        };
+        cache.range(&prefix, None, 0, |_| true, usize::MAX).objects
+    }
+    fn revision(&self, group: &str, resource: &str) -> u64 {
+        self.inner
+            .cache_of(group, resource)
+            .map_or(0, |c| c.last_change())
+    }
+}
+
+/// A reader that does not keep the server alive: its own parts hold it.
+struct Reader(std::sync::Weak<Inner>);
+
+impl ObjectReader for Reader {
+    fn get(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Arc<Object>> {
+        ApiServer {
+            inner: self.0.upgrade()?,
+        }
+        .get(group, resource, namespace, name)
+    }
+    fn list(&self, group: &str, resource: &str, namespace: &str) -> Vec<Arc<Object>> {
+        let Some(inner) = self.0.upgrade() else {
+            return Vec::new();
+        };
+        ApiServer { inner }.list(group, resource, namespace)
+    }
+    fn revision(&self, group: &str, resource: &str) -> u64 {
+        self.0
+            .upgrade()
+            .map_or(0, |inner| ApiServer { inner }.revision(group, resource))
     }
 }
 

@@ -151,6 +151,11 @@ impl ResourceTable {
             .get(resource)
             .map(|i| &self.resources[*i])
     }
+    /// Place in [`ResourceTable::resources`] of one resource in one version.
+    #[must_use]
+    pub fn index(&self, group: &str, version: &str, resource: &str) -> Option<usize> {
+        self.by_gvr.get(group)?.get(version)?.get(resource).copied()
+    }
     /// A resource in its preferred version.
     #[must_use]
     pub fn preferred(&self, gr: &GroupResource) -> Option<&Arc<ServedResource>> {

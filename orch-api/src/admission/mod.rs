@@ -1,0 +1,138 @@
+//! Admission: what may change or refuse a request that is authorized, before it is stored.
+//!
+//! A chain of [`AdmissionPlugin`]s runs in order: first every `mutate`, then, on the final and valid object, every
+//! `validate`. Reads see `get` and `list` requests never. Order and names are those of upstream's default plugins.
+
+use crate::server::ApiServer;
+use async_trait::async_trait;
+use orch_core::{GroupVersionKind, GroupVersionResource, Status, UserInfo};
+use serde_json::Value;
+use std::sync::Arc;
+
+/// What a request does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// Creates.
+    Create,
+    /// Replaces or patches.
+    Update,
+    /// Deletes.
+    Delete,
+    /// Opens a stream (exec, attach, port-forward, proxy).
+    Connect,
+}
+
+/// What a request is about, as plugins see it.
+#[derive(Clone, Copy)]
+pub struct Attributes<'a> {
+    /// What it does.
+    pub operation: Operation,
+    /// To which resource.
+    pub resource: &'a GroupVersionResource,
+    /// Kind of the resource's objects.
+    pub kind: &'a GroupVersionKind,
+    /// Subresource, or empty.
+    pub subresource: &'a str,
+    /// Namespace, empty for cluster-scoped resources; a Namespace object is in itself.
+    pub namespace: &'a str,
+    /// Name; empty while it is still to be generated.
+    pub name: &'a str,
+    /// Who asks.
+    pub user: &'a UserInfo,
+    /// Whether nothing will be stored.
+    pub dry_run: bool,
+    /// The object before the request, for updates and deletions.
+    pub old: Option<&'a Value>,
+    /// Takes warnings for the answer.
+    pub warnings: &'a dyn Warnings,
+}
+
+/// Takes warnings for the answer to a request.
+pub trait Warnings: Send + Sync {
+    /// Adds one.
+    fn warn(&self, text: String);
+}
+
+impl Attributes<'_> {
+    /// Whether this is about objects of `resource` in `group` itself, not a subresource.
+    #[must_use]
+    pub fn is(&self, group: &str, resource: &str) -> bool {
+        self.resource.group == group && self.resource.resource == resource && self.subresource.is_empty()
+    }
+}
+
+/// A part of the admission chain. Plugins are pure but for reads through the server.
+#[async_trait]
+pub trait AdmissionPlugin: Send + Sync + 'static {
+    /// Upstream's name of the plugin.
+    fn name(&self) -> &'static str;
+    /// Whether it wants to see such requests at all.
+    fn handles(&self, operation: Operation) -> bool;
+    /// Changes the object, or refuses.
+    ///
+    /// # Errors
+    /// The `Status` that the client gets.
+    async fn mutate(
+        &self,
+        server: &ApiServer,
+        attributes: &Attributes<'_>,
+        object: &mut Value,
+    ) -> Result<(), Status> {
+        let _ = (server, attributes, object);
+        Ok(())
+    }
+    /// Refuses, or not. `object` is `None` for deletions.
+    ///
+    /// # Errors
+    /// The `Status` that the client gets.
+    async fn validate(
+        &self,
+        server: &ApiServer,
+        attributes: &Attributes<'_>,
+        object: Option<&Value>,
+    ) -> Result<(), Status> {
+        let _ = (server, attributes, object);
+        Ok(())
+    }
+}
+
+/// The plugins in their order.
+#[derive(Clone, Default)]
+pub struct Chain(Vec<Arc<dyn AdmissionPlugin>>);
+
+impl Chain {
+    /// A chain of these plugins.
+    #[must_use]
+    pub fn new(plugins: Vec<Arc<dyn AdmissionPlugin>>) -> Self {
+        Self(plugins)
+    }
+
+    /// Adds a plugin at the end.
+    pub fn push(&mut self, plugin: Arc<dyn AdmissionPlugin>) {
+        self.0.push(plugin);
+    }
+
+    pub(crate) async fn mutate(
+        &self,
+        server: &ApiServer,
+        a: &Attributes<'_>,
+        object: &mut Value,
+    ) -> Result<(), Status> {
+        for plugin in self.0.iter().filter(|p| p.handles(a.operation)) {
+            plugin.mutate(server, a, object).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn validate(
+        &self,
+        server: &ApiServer,
+        a: &Attributes<'_>,
+        object: Option<&Value>,
+    ) -> Result<(), Status> {
+        for plugin in self.0.iter().filter(|p| p.handles(a.operation)) {
+            plugin.validate(server, a, object).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,3 @@
+//! Integration tests of the API server.
+
+mod crud;
