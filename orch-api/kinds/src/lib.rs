@@ -3,6 +3,7 @@
 pub mod defaults;
 pub mod field;
 mod json;
+pub mod managed;
 pub mod patch;
 pub mod resources;
 pub mod schema;

@@ -2,7 +2,8 @@
 //! which upstream's typed objects are written.
 
 use super::scalar;
-use super::types::{Field, Fields, Kind, Scalar, Ty, TypeRef, flag};
+use super::types::{Field, Fields, Kind, Scalar, Ty, TypeRef};
+use super::zero::{add_always_written, omitted, zero};
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use std::cell::RefCell;
@@ -514,67 +515,4 @@ fn struct_fields<'de, A: MapAccess<'de>>(
         add_always_written(fields, &mut out);
     }
     Ok(Value::Object(out))
-}
-
-/// Whether Go would leave this value out when it writes the struct.
-fn omitted(field: &Field, ty: Ty<'_>, value: &Value) -> bool {
-    if field.is(flag::POINTER) {
-        return false;
-    }
-    if field.is(flag::OMIT_ZERO) && value.as_object().is_some_and(Map::is_empty) {
-        return true;
-    }
-    field.is(flag::OMIT_EMPTY)
-        && match value {
-            // These are Go structs, which are never empty.
-            Value::String(_) | Value::Number(_)
-                if matches!(ty.kind(), Kind::Scalar(Scalar::Quantity | Scalar::IntOrString)) =>
-            {
-                false
-            }
-            Value::Null => true,
-            Value::Bool(b) => !b,
-            Value::Number(n) => n.as_f64() == Some(0.0),
-            Value::String(s) => s.is_empty(),
-            Value::Array(a) => a.is_empty(),
-            Value::Object(o) => o.is_empty() && matches!(ty.kind(), Kind::Map { .. }),
-        }
-}
-
-/// Adds what Go writes even when it was not given: structs by value, and scalars without `omitempty`.
-fn add_always_written(fields: Fields<'_>, out: &mut Map<String, Value>) {
-    for field in fields.all() {
-        if field.flags & (flag::POINTER | flag::OMIT_ZERO) != 0 {
-            continue;
-        }
-        let ty = fields.type_of(field);
-        let by_value = match ty.kind() {
-            Kind::Struct(_) | Kind::Scalar(Scalar::Quantity | Scalar::IntOrString) => true,
-            Kind::Scalar(_) => !field.is(flag::OMIT_EMPTY),
-            _ => false,
-        };
-        if by_value
-            && !out.contains_key(field.name())
-            && let Some(value) = zero(ty)
-        {
-            out.insert(field.name().to_owned(), value);
-        }
-    }
-}
-
-/// The zero value as Go writes it; `None` where that is null.
-fn zero(ty: Ty<'_>) -> Option<Value> {
-    Some(match ty.kind() {
-        _ if ty.is_custom() => return None,
-        Kind::Scalar(Scalar::String) => Value::String(String::new()),
-        Kind::Scalar(Scalar::Quantity) => Value::String("0".into()),
-        Kind::Scalar(Scalar::Int32 | Scalar::Int64 | Scalar::Double | Scalar::IntOrString) => Value::from(0),
-        Kind::Scalar(Scalar::Bool) => Value::Bool(false),
-        Kind::Struct(fields) => {
-            let mut out = Map::new();
-            add_always_written(fields, &mut out);
-            Value::Object(out)
-        }
-        _ => return None,
-    })
 }

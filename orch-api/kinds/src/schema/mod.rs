@@ -25,11 +25,14 @@ mod scalar;
 #[cfg(test)]
 mod tests;
 mod types;
+mod zero;
 
 pub use check::{prune, unknown_fields};
 pub use crd::{SchemaError, from_crd};
 pub use decode::{DecodeError, Decoded, decode, duplicate_fields, normalize, strict_error};
 pub use types::{Field, Fields, Kind, ListKind, PatchStrategy, Scalar, Ty, TypeRef};
+
+pub use zero::empty_object;
 
 use orch_core::GroupVersionKind;
 use types::TypeSet;
