@@ -149,7 +149,7 @@ fn ready(pod: &Pod, others: &[PodCondition], containers: &PodCondition) -> PodCo
 /// The node's conditions. `others`: those that others own, for the readiness gates. `sandbox`: the sandbox is ready and
 /// connected. Transition times are not set.
 #[must_use]
-pub fn conditions(
+pub(super) fn conditions(
     pod: &Pod,
     statuses: &[ContainerStatus],
     phase: &str,

@@ -47,7 +47,7 @@ pub(super) fn plan(state: &PodState, pod: &Pod) -> InitPlan {
         if later_has_run && !sidecar {
             continue;
         }
-        let mut done = |plan: &mut InitPlan| {
+        let done = |plan: &mut InitPlan| {
             if index + 1 == list.len() {
                 plan.initialized = true;
             } else if !later_has_run {
