@@ -1,0 +1,3 @@
+//! The store's tests: the kit on every backend, the kit on broken stores, crashes.
+
+mod conformance;
