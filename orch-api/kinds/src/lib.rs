@@ -7,3 +7,5 @@ pub mod managed;
 pub mod patch;
 pub mod resources;
 pub mod schema;
+pub mod strategy;
+pub mod validate;

@@ -1,6 +1,6 @@
 //! The canonical form that typed decoding gives an object: no nulls, quantities as upstream prints them.
 
-use crate::json::{Json, JsonMut};
+use crate::json::JsonMut;
 use orch_core::GroupVersionKind;
 use orch_core::quantity::{NANOS, Quantity, QuantityError};
 use serde_json::Value;
