@@ -1,1 +1,12 @@
-//! Reconcile loops of the Orch orchestration SDK.
+//! Reconcile loops: what kube-controller-manager does, as a library.
+//!
+//! A folder per controller. Each observes through shared informers, plans in pure functions (`plan.rs`, `status.rs`),
+//! and applies the plan with optimistic concurrency; on a conflict it starts again from what it observes then.
+//! [`ControllerSet`] runs them all.
+
+pub mod config;
+pub mod deployment;
+pub mod replicaset;
+pub mod shared;
+
+pub use config::{ControllerConfig, PodCidr};
