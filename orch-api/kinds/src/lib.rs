@@ -8,4 +8,5 @@ pub mod patch;
 pub mod resources;
 pub mod schema;
 pub mod strategy;
+pub mod table;
 pub mod validate;
