@@ -139,8 +139,11 @@ fn parse_field(set: &mut TypeSet, name: &'static str, code: &'static str, facts:
                 "a" => atomic = true,
                 _ => {}
             },
-            Some(("L", "s")) => list = ListKind::Set,
             Some(("L", value)) => {
+                flags |= flag::LIST_TYPE;
+                if value == "s" {
+                    list = ListKind::Set;
+                }
                 if let Some(keys) = value.strip_prefix("m:") {
                     list = ListKind::Map(keys.split(',').map(Text::Borrowed).collect());
                 }

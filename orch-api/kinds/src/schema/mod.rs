@@ -60,6 +60,18 @@ pub fn builtin_definitions() -> impl Iterator<Item = (String, TypeRef)> {
         .map(|(name, node)| (format!("io.k8s.{name}"), TypeRef::builtin(node)))
 }
 
+/// Every built-in kind with its type, in order of group, version and kind. A type may be several kinds.
+pub fn builtin_kinds() -> impl Iterator<Item = (GroupVersionKind, TypeRef)> {
+    builtin_static().kinds.iter().filter_map(|(gvk, node)| {
+        let mut parts = gvk.split('/');
+        let (group, version, kind) = (parts.next()?, parts.next()?, parts.next()?);
+        Some((
+            GroupVersionKind::new(group, version, kind),
+            TypeRef::builtin(*node),
+        ))
+    })
+}
+
 /// The type of untyped objects: maps merge key by key, lists are replaced as wholes, nothing is unknown.
 #[must_use]
 pub fn untyped() -> TypeRef {

@@ -101,6 +101,7 @@ pub(crate) mod flag {
     pub(crate) const OMIT_ZERO: u8 = 4;
     pub(crate) const POINTER: u8 = 8;
     pub(crate) const ZERO_DEFAULT: u8 = 16;
+    pub(crate) const LIST_TYPE: u8 = 32;
 }
 
 /// A field of a struct type.
@@ -142,6 +143,11 @@ impl Field {
     #[must_use]
     pub fn zero_default(&self) -> bool {
         self.is(flag::ZERO_DEFAULT)
+    }
+    /// Whether the schema says how the items of this list are identified; a list is atomic if it does not.
+    #[must_use]
+    pub fn has_list_type(&self) -> bool {
+        self.is(flag::LIST_TYPE)
     }
     /// The values of an enumeration.
     pub fn values(&self) -> impl Iterator<Item = &str> {
