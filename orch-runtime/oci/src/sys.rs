@@ -117,10 +117,81 @@ pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
     fs::rename(&tmp, path).at("rename to", path)
 }
 
+/// Closes every descriptor above standard error except `keep`, owned by whomever.
+///
+/// Only for a forked child that then runs one task, uses nothing but `keep`, and ends by [`exit_now`]: no owner of a
+/// closed descriptor is used or dropped again.
+pub(crate) fn close_all_but(keep: &mut [i32]) {
+    keep.sort_unstable();
+    let mut from = 3_u32;
+    let close = |from: u32, to: u32| {
+        if from <= to {
+            #[expect(unsafe_code)]
+            // SAFETY: see above: in this process nobody uses these numbers any more.
+            unsafe {
+                libc::syscall(libc::SYS_close_range, from, to, 0_u32);
+            }
+        }
+    };
+    for fd in keep
+        .iter()
+        .filter_map(|fd| u32::try_from(*fd).ok())
+        .filter(|fd| *fd >= 3)
+    {
+        if fd > from {
+            close(from, fd - 1);
+        }
+        from = from.max(fd + 1);
+    }
+    close(from, u32::MAX);
+}
+
 /// Removes a directory tree; `Ok` when absent.
 pub(crate) fn remove_dir_all(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(crate::error::Error::io("remove", path, e)),
         _ => Ok(()),
     }
+}
+
+/// Blocks the thread for a moment: for the kernel's own latencies, where no event tells.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "runs on blocking threads and in the shim, which have no clock handle"
+)]
+pub(crate) fn pause(time: std::time::Duration) {
+    std::thread::sleep(time);
+}
+
+/// Wall time in nanoseconds since the epoch, for processes that have no clock handle.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the shim is a process of its own; its times are the machine's"
+)]
+pub(crate) fn wall_ns() -> i64 {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// Sends a signal that has no name here, such as a real-time one.
+pub(crate) fn kill_raw(pid: rustix::process::Pid, number: i32) -> io::Result<()> {
+    #[expect(unsafe_code)]
+    // SAFETY: kill(2) takes two numbers and touches no memory.
+    let done = unsafe { libc::kill(pid.as_raw_nonzero().get(), number) };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Registers a descriptor with the async reactor.
+pub(crate) fn async_fd(fd: OwnedFd) -> io::Result<tokio::io::unix::AsyncFd<OwnedFd>> {
+    #[expect(unsafe_code)]
+    // SAFETY: an `OwnedFd` holds a valid descriptor for as long as it lives, and nothing here replaces or closes it
+    // while the `AsyncFd` owns it.
+    let registered = unsafe { tokio::io::unix::AsyncFd::register(fd) };
+    Ok(registered?)
 }

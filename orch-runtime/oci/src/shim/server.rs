@@ -1,0 +1,792 @@
+//! The shim's loop: one thread, one `poll` over the container's output, the clients and the end of children.
+
+use crate::cgroup::Hierarchy;
+use crate::error::{Attempt, Error, Result};
+use crate::shim::backend::{self, Helper, Io, Stdio3};
+use crate::shim::conn::{Attached, Conn, Said};
+use crate::shim::log::{LogWriter, Stream};
+use crate::shim::protocol::{
+    ExitRecord, RECORD_FILE, Record, Reply, Request, SOCKET, ShimConfig, TAG_STDERR, TAG_STDIN, TAG_STDOUT,
+};
+use crate::sys::wall_ns;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
+use rustix::termios::Winsize;
+use std::collections::BTreeMap;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+/// Bytes waiting for standard input at which clients have to wait.
+const STDIN_BACKLOG: usize = 64 * 1024;
+/// How long clients get at the end to take what is still for them.
+const LINGER_MS: i64 = 2000;
+
+/// The end of a container's streams that the shim holds.
+enum Streams {
+    Pipes {
+        stdin: Option<OwnedFd>,
+        stdout: Option<OwnedFd>,
+        stderr: Option<OwnedFd>,
+    },
+    Terminal(Option<OwnedFd>),
+}
+
+/// A process run beside the container's own.
+struct Exec {
+    state: ExecState,
+    /// The connection went away: the process is not wanted any more.
+    unwanted: bool,
+    files: Vec<PathBuf>,
+    terminal: Option<UnixListener>,
+}
+
+enum ExecState {
+    Starting(Helper),
+    Running(Pid),
+}
+
+/// What a polled descriptor means.
+#[derive(Clone, Copy)]
+enum Token {
+    Listener,
+    Children,
+    Client(u64),
+    Output(Stream),
+    Input,
+    ExecResult(u64),
+}
+
+pub(crate) struct Server {
+    config: ShimConfig,
+    dir: PathBuf,
+    listener: UnixListener,
+    children: OwnedFd,
+    clients: BTreeMap<u64, Conn>,
+    execs: BTreeMap<u64, Exec>,
+    next: u64,
+    streams: Streams,
+    stdin_queue: Vec<u8>,
+    stdin_ending: bool,
+    log: LogWriter,
+    record: Record,
+    init: Pid,
+    buffer: Vec<u8>,
+    /// Children that ended before it was known what they were.
+    strays: BTreeMap<i32, i32>,
+}
+
+/// Makes and starts the container, tells `control`, and serves it to its end.
+pub(crate) fn run(config: ShimConfig, dir: &Path, control: OwnedFd) -> Result<()> {
+    let children = crate::sys::child_signal_fd().at("watch the children of", dir)?;
+    let mut control = Conn::new(control);
+    let record = Record {
+        shim_pid: rustix::process::getpid().as_raw_nonzero().get().unsigned_abs(),
+        ..Record::default()
+    };
+    match launch(&config, dir, &children) {
+        Ok((init, streams)) => {
+            let record = Record {
+                pid: init.as_raw_nonzero().get().unsigned_abs(),
+                started_at: Some(wall_ns()),
+                ..record
+            };
+            let mut server = Server::new(config, dir, children, init, streams, record)?;
+            server.write_record();
+            control.watching = true;
+            control.reply(&Reply::Running {
+                pid: server.record.pid,
+            });
+            server.add_client(control);
+            server.serve();
+            Ok(())
+        }
+        Err(e) => {
+            // Whatever of it was made must not live on unseen.
+            if let Ok(hierarchy) = Hierarchy::detect() {
+                hierarchy.group(&config.cgroup).kill();
+            }
+            let message = e.chain();
+            let exit = ExitRecord {
+                code: 128,
+                message: message.clone(),
+                start_error: true,
+                finished_at: wall_ns(),
+                oom: false,
+            };
+            write_record(
+                dir,
+                &Record {
+                    exit: Some(exit),
+                    ..record
+                },
+            );
+            control.reply(&Reply::Failed { message });
+            Ok(())
+        }
+    }
+}
+
+/// Makes the root file system and the streams, and starts the program.
+fn launch(config: &ShimConfig, dir: &Path, children: &OwnedFd) -> Result<(Pid, Streams)> {
+    crate::shim::rootfs::prepare(config, dir)?;
+    let failed = |e: std::io::Error| Error::io("connect the streams of", dir, e);
+    let (io, mut streams, terminal) = if config.tty {
+        let listener = listen(dir, "tty.sock")?;
+        (
+            Io::Terminal("tty.sock".into()),
+            Streams::Terminal(None),
+            Some(listener),
+        )
+    } else {
+        let (out_r, out_w) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
+        let (err_r, err_w) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
+        let (stdin, feed) = if config.stdin {
+            let (r, w) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
+            rustix::io::ioctl_fionbio(&w, true).map_err(|e| failed(e.into()))?;
+            (r, Some(w))
+        } else {
+            let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+            (null.map_err(|e| failed(e.into()))?, None)
+        };
+        for fd in [&out_r, &err_r] {
+            rustix::io::ioctl_fionbio(fd, true).map_err(|e| failed(e.into()))?;
+        }
+        let streams = Streams::Pipes {
+            stdin: feed,
+            stdout: Some(out_r),
+            stderr: Some(err_r),
+        };
+        (
+            Io::Pipes(Stdio3 {
+                stdin,
+                stdout: out_w,
+                stderr: err_w,
+            }),
+            streams,
+            None,
+        )
+    };
+    let helper = backend::start(config, dir, io).map_err(failed)?;
+    wait_for(&helper, children);
+    let pid = helper.take().map_err(|reason| Error::Start { reason })?;
+    reap_one(helper.pid);
+    if let Some(listener) = terminal {
+        streams = Streams::Terminal(Some(receive_terminal(&listener).map_err(failed)?));
+        // Its name is not needed again.
+        let _ = std::fs::remove_file(dir.join("tty.sock"));
+    }
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let init = pid.ok_or_else(|| Error::Start {
+        reason: "the OCI runtime made no process".into(),
+    })?;
+    Ok((init, streams))
+}
+
+/// Waits until a helper has told its result or died.
+fn wait_for(helper: &Helper, children: &OwnedFd) {
+    loop {
+        let mut fds = [
+            PollFd::new(&helper.result, PollFlags::IN),
+            PollFd::new(children, PollFlags::IN),
+        ];
+        if poll(&mut fds, None).is_err() {
+            continue;
+        }
+        if !fds[0].revents().is_empty() {
+            return;
+        }
+        drain(children);
+        let ended = rustix::process::waitid(
+            rustix::process::WaitId::Pid(helper.pid),
+            rustix::process::WaitIdOptions::EXITED
+                | rustix::process::WaitIdOptions::NOWAIT
+                | rustix::process::WaitIdOptions::NOHANG,
+        );
+        if !matches!(ended, Ok(None)) {
+            return;
+        }
+    }
+}
+
+fn reap_one(pid: Pid) {
+    while matches!(
+        rustix::process::waitpid(Some(pid), WaitOptions::empty()),
+        Err(Errno::INTR)
+    ) {}
+}
+
+/// Empties the signal descriptor.
+fn drain(children: &OwnedFd) {
+    let mut buffer = [0; 1024];
+    while rustix::io::read(children, &mut buffer).is_ok_and(|n| n > 0) {}
+}
+
+/// Listens on a socket in the container's directory, whose path may be longer than a socket address.
+fn listen(dir: &Path, name: &str) -> Result<UnixListener> {
+    rustix::process::chdir(dir).at("enter", dir)?;
+    // A socket of that name is of a shim that did not get far.
+    let _ = std::fs::remove_file(name);
+    let listener = UnixListener::bind(name).at("listen on", dir.join(name));
+    rustix::process::chdir("/").at("enter", "/")?;
+    let listener = listener?;
+    listener.set_nonblocking(true).at("set up", dir.join(name))?;
+    Ok(listener)
+}
+
+/// Takes the master side of a terminal that the OCI runtime has sent.
+fn receive_terminal(listener: &UnixListener) -> std::io::Result<OwnedFd> {
+    let socket = rustix::net::accept_with(listener, SocketFlags::CLOEXEC)?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut name = [0; 4096];
+    let mut parts = [std::io::IoSliceMut::new(&mut name)];
+    rustix::net::recvmsg(&socket, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+    for item in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(mut fds) = item
+            && let Some(fd) = fds.next()
+        {
+            rustix::io::ioctl_fionbio(&fd, true)?;
+            return Ok(fd);
+        }
+    }
+    Err(std::io::Error::other("the OCI runtime sent no terminal"))
+}
+
+fn write_record(dir: &Path, record: &Record) {
+    let bytes = serde_json::to_vec(record).unwrap_or_default();
+    // A full disk must not keep the container from ending; the agent then sees a container without an exit.
+    if let Err(e) = crate::sys::replace_file(&dir.join(RECORD_FILE), &bytes) {
+        eprintln!("{}", e.chain());
+    }
+}
+
+/// Exit code of a wait status: 128 + N for signal N.
+fn code_of(status: WaitStatus) -> i32 {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => code,
+        (None, Some(signal)) => 128 + signal,
+        (None, None) => 255,
+    }
+}
+
+impl Server {
+    fn new(
+        config: ShimConfig,
+        dir: &Path,
+        children: OwnedFd,
+        init: Pid,
+        streams: Streams,
+        record: Record,
+    ) -> Result<Self> {
+        let listener = listen(dir, SOCKET)?;
+        let log = LogWriter::open(&config.log_path);
+        Ok(Self {
+            config,
+            dir: dir.to_owned(),
+            listener,
+            children,
+            clients: BTreeMap::new(),
+            execs: BTreeMap::new(),
+            next: 0,
+            streams,
+            stdin_queue: Vec::new(),
+            stdin_ending: false,
+            log,
+            record,
+            init,
+            buffer: vec![0; 32 * 1024],
+            strays: BTreeMap::new(),
+        })
+    }
+
+    fn write_record(&self) {
+        write_record(&self.dir, &self.record);
+    }
+
+    fn add_client(&mut self, client: Conn) {
+        self.clients.insert(self.next, client);
+        self.next += 1;
+    }
+
+    /// Serves until the container has ended and everyone knows.
+    fn serve(&mut self) {
+        // The container may have ended before its end was watched for.
+        self.reap();
+        while self.record.exit.is_none() {
+            self.turn(None, true);
+        }
+        let deadline = wall_ns() + LINGER_MS * 1_000_000;
+        // A zero timeout pass first takes the connections that were waiting.
+        self.turn(Some(0), true);
+        self.announce();
+        while self.clients.values().any(Conn::wants_to_send) && wall_ns() < deadline {
+            self.turn(Some(50), false);
+        }
+        let _ = std::fs::remove_file(self.dir.join(SOCKET));
+    }
+
+    fn announce(&mut self) {
+        for client in self.clients.values_mut().filter(|c| c.watching) {
+            client.reply(&Reply::Ended);
+        }
+    }
+
+    /// Waits for something to happen and handles it.
+    fn turn(&mut self, timeout_ms: Option<i64>, accepting: bool) {
+        let ready = self.wait(timeout_ms, accepting);
+        for (token, flags) in ready {
+            match token {
+                Token::Listener => self.accept(),
+                Token::Children => {
+                    drain(&self.children);
+                    self.reap();
+                }
+                Token::Client(id) => self.client(id, flags),
+                Token::Output(stream) => {
+                    self.read_output(stream);
+                }
+                Token::Input => self.write_input(),
+                Token::ExecResult(id) => self.exec_result(id),
+            }
+        }
+        self.bury();
+    }
+
+    fn wait(&self, timeout_ms: Option<i64>, accepting: bool) -> Vec<(Token, PollFlags)> {
+        let mut watched: Vec<(PollFd<'_>, Token)> = Vec::new();
+        if accepting {
+            watched.push((PollFd::new(&self.listener, PollFlags::IN), Token::Listener));
+        }
+        watched.push((PollFd::new(&self.children, PollFlags::IN), Token::Children));
+        let stdin_full = self.stdin_queue.len() >= STDIN_BACKLOG;
+        for (id, client) in &self.clients {
+            let mut flags = PollFlags::empty();
+            if !(stdin_full && client.attached.is_some_and(|a| a.stdin)) {
+                flags |= PollFlags::IN;
+            }
+            if client.wants_to_send() {
+                flags |= PollFlags::OUT;
+            }
+            watched.push((PollFd::from_borrowed_fd(client.fd(), flags), Token::Client(*id)));
+        }
+        let outputs = match &self.streams {
+            Streams::Pipes { stdout, stderr, .. } => [(stdout, Stream::Stdout), (stderr, Stream::Stderr)],
+            Streams::Terminal(master) => [(master, Stream::Stdout), (&None, Stream::Stderr)],
+        };
+        for (fd, stream) in outputs {
+            if let Some(fd) = fd {
+                watched.push((PollFd::new(fd, PollFlags::IN), Token::Output(stream)));
+            }
+        }
+        if !self.stdin_queue.is_empty()
+            && let Some(fd) = self.input()
+        {
+            watched.push((PollFd::new(fd, PollFlags::OUT), Token::Input));
+        }
+        for (id, exec) in &self.execs {
+            if let ExecState::Starting(helper) = &exec.state {
+                watched.push((PollFd::new(&helper.result, PollFlags::IN), Token::ExecResult(*id)));
+            }
+        }
+        let (mut fds, tokens): (Vec<_>, Vec<_>) = watched.into_iter().unzip();
+        let timeout = timeout_ms.map(|ms| Timespec {
+            tv_sec: ms / 1000,
+            tv_nsec: ms % 1000 * 1_000_000,
+        });
+        if poll(&mut fds, timeout.as_ref()).is_err() {
+            return Vec::new();
+        }
+        let happened = fds.iter().zip(tokens).map(|(fd, token)| (token, fd.revents()));
+        happened.filter(|(_, flags)| !flags.is_empty()).collect()
+    }
+
+    fn accept(&mut self) {
+        while let Ok(socket) = rustix::net::accept_with(&self.listener, SocketFlags::CLOEXEC) {
+            self.add_client(Conn::new(socket));
+        }
+    }
+
+    /// The descriptor that feeds the container's input.
+    fn input(&self) -> Option<&OwnedFd> {
+        match &self.streams {
+            Streams::Pipes { stdin, .. } => stdin.as_ref(),
+            Streams::Terminal(master) => master.as_ref(),
+        }
+    }
+
+    /// Reads what one stream has; `false` if there is nothing (now or for ever).
+    fn read_output(&mut self, stream: Stream) -> bool {
+        let slot = match (&mut self.streams, stream) {
+            (Streams::Pipes { stdout, .. }, Stream::Stdout) => stdout,
+            (Streams::Pipes { stderr, .. }, Stream::Stderr) => stderr,
+            (Streams::Terminal(master), _) => master,
+        };
+        let Some(fd) = slot else { return false };
+        match rustix::io::read(fd, &mut self.buffer) {
+            Ok(0) | Err(Errno::IO) => {
+                *slot = None;
+                false
+            }
+            Ok(n) => {
+                let bytes = &self.buffer[..n];
+                self.log.write(stream, bytes, wall_ns());
+                for client in self.clients.values_mut() {
+                    match (client.attached, stream) {
+                        (Some(Attached { stdout: true, .. }), Stream::Stdout) => {
+                            client.stream(TAG_STDOUT, bytes)
+                        }
+                        (Some(Attached { stderr: true, .. }), Stream::Stderr) => {
+                            client.stream(TAG_STDERR, bytes)
+                        }
+                        _ => {}
+                    }
+                }
+                true
+            }
+            Err(Errno::INTR) => true,
+            Err(_) => false,
+        }
+    }
+
+    fn write_input(&mut self) {
+        let mut written = 0;
+        while written < self.stdin_queue.len() {
+            let Some(fd) = self.input() else {
+                written = self.stdin_queue.len();
+                break;
+            };
+            match rustix::io::write(fd, &self.stdin_queue[written..]) {
+                Ok(n) => written += n,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break,
+                Err(_) => {
+                    written = self.stdin_queue.len();
+                    self.close_input();
+                }
+            }
+        }
+        self.stdin_queue.drain(..written);
+        if self.stdin_queue.is_empty() && self.stdin_ending {
+            self.close_input();
+        }
+    }
+
+    fn close_input(&mut self) {
+        match &mut self.streams {
+            Streams::Pipes { stdin, .. } => *stdin = None,
+            // A terminal has no end of input of its own; the character that means it has to do.
+            Streams::Terminal(Some(master)) if self.stdin_ending => {
+                let _ = rustix::io::write(master, b"\x04");
+            }
+            Streams::Terminal(_) => {}
+        }
+        self.stdin_ending = false;
+    }
+
+    /// A client's input ended: its last byte was sent, or it went away.
+    fn stdin_ended(&mut self) {
+        if self.config.stdin_once && self.config.stdin {
+            self.stdin_ending = true;
+            self.write_input();
+        }
+    }
+
+    fn client(&mut self, id: u64, flags: PollFlags) {
+        let Some(client) = self.clients.get_mut(&id) else {
+            return;
+        };
+        if flags.contains(PollFlags::OUT) {
+            client.flush();
+        }
+        if !flags.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+            return;
+        }
+        for said in client.receive() {
+            match said {
+                Said::Request(request) => self.request(id, request),
+                Said::Stream(TAG_STDIN, bytes) => {
+                    let may = self
+                        .clients
+                        .get(&id)
+                        .and_then(|c| c.attached)
+                        .is_some_and(|a| a.stdin);
+                    if may && bytes.is_empty() {
+                        self.stdin_ended();
+                    } else if may && self.input().is_some() {
+                        self.stdin_queue.extend_from_slice(&bytes);
+                        self.write_input();
+                    }
+                }
+                Said::Stream(..) => {}
+            }
+        }
+    }
+
+    fn request(&mut self, id: u64, request: Request) {
+        let reply = match request {
+            Request::Watch => {
+                if let Some(client) = self.clients.get_mut(&id) {
+                    client.watching = true;
+                }
+                Ok(())
+            }
+            Request::Signal(number) => self.signal(number),
+            Request::Attach {
+                stdin,
+                stdout,
+                stderr,
+            } => {
+                if let Some(client) = self.clients.get_mut(&id) {
+                    client.attached = Some(Attached {
+                        stdin: stdin && self.config.stdin,
+                        stdout,
+                        stderr,
+                    });
+                    client.watching = true;
+                }
+                Ok(())
+            }
+            Request::Resize { width, height } => match &self.streams {
+                Streams::Terminal(Some(master)) => {
+                    let size = Winsize {
+                        ws_row: height,
+                        ws_col: width,
+                        ws_xpixel: 0,
+                        ws_ypixel: 0,
+                    };
+                    rustix::termios::tcsetwinsize(master, size).map_err(|e| format!("resize: {e}"))
+                }
+                _ => Err("the container has no terminal".into()),
+            },
+            Request::ReopenLog => {
+                let path = self.config.log_path.display();
+                self.log.reopen().map_err(|e| format!("open {path}: {e}"))
+            }
+            Request::Exec { process, tty } => match self.exec(id, &process, tty) {
+                // The answer comes when the process runs.
+                Ok(()) => return,
+                Err(e) => Err(e),
+            },
+        };
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.reply(&reply.map_or_else(|message| Reply::Failed { message }, |()| Reply::Done));
+        }
+    }
+
+    fn signal(&mut self, number: i32) -> std::result::Result<(), String> {
+        if self.record.exit.is_some() {
+            return Ok(());
+        }
+        let Some(signal) = Signal::from_named_raw(number) else {
+            return crate::sys::kill_raw(self.init, number).map_err(|e| format!("signal {number}: {e}"));
+        };
+        // Not reaped yet, so the number still is the container's.
+        rustix::process::kill_process(self.init, signal).map_err(|e| format!("signal {number}: {e}"))
+    }
+
+    fn exec(
+        &mut self,
+        client: u64,
+        process: &serde_json::Value,
+        tty: bool,
+    ) -> std::result::Result<(), String> {
+        if self.record.exit.is_some() {
+            return Err("the container is exited".into());
+        }
+        let id = self.next;
+        self.next += 1;
+        let file = self.dir.join(format!("exec-{id}.json"));
+        std::fs::write(&file, process.to_string()).map_err(|e| format!("write {}: {e}", file.display()))?;
+        let mut files = vec![file.clone()];
+        let conn = self.clients.get_mut(&client).ok_or("the client is gone")?;
+        let (io, terminal) = if tty {
+            let name = format!("exec-{id}.sock");
+            files.push(self.dir.join(&name));
+            (
+                Io::Terminal(name.clone()),
+                Some(listen(&self.dir, &name).map_err(|e| e.chain())?),
+            )
+        } else {
+            let mut take = || conn.received.pop_front().ok_or("no descriptors came along");
+            (
+                Io::Pipes(Stdio3 {
+                    stdin: take()?,
+                    stdout: take()?,
+                    stderr: take()?,
+                }),
+                None,
+            )
+        };
+        let helper = backend::exec(&self.config, &self.dir, &file, io).map_err(|e| e.to_string())?;
+        conn.exec = Some(id);
+        self.execs.insert(
+            id,
+            Exec {
+                state: ExecState::Starting(helper),
+                unwanted: false,
+                files,
+                terminal,
+            },
+        );
+        Ok(())
+    }
+
+    fn exec_client(&mut self, id: u64) -> Option<&mut Conn> {
+        self.clients.values_mut().find(|c| c.exec == Some(id))
+    }
+
+    /// A helper has told whether its process runs.
+    fn exec_result(&mut self, id: u64) {
+        let Some(exec) = self.execs.get_mut(&id) else {
+            return;
+        };
+        let ExecState::Starting(helper) = &exec.state else {
+            return;
+        };
+        let result = helper.take();
+        reap_one(helper.pid);
+        for file in exec.files.drain(..) {
+            // The process was started from it, or never will be.
+            let _ = std::fs::remove_file(file);
+        }
+        let terminal = exec.terminal.take();
+        let pid = match result.and_then(|p| {
+            i32::try_from(p)
+                .ok()
+                .and_then(Pid::from_raw)
+                .ok_or("no process".into())
+        }) {
+            Ok(pid) => pid,
+            Err(message) => {
+                self.execs.remove(&id);
+                if let Some(client) = self.exec_client(id) {
+                    client.exec = None;
+                    client.reply(&Reply::Failed { message });
+                }
+                return;
+            }
+        };
+        exec.state = ExecState::Running(pid);
+        if exec.unwanted {
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
+        let running = Reply::Running {
+            pid: pid.as_raw_nonzero().get().unsigned_abs(),
+        };
+        let master = terminal.as_ref().map(receive_terminal);
+        if let Some(client) = self.exec_client(id) {
+            match master {
+                Some(Ok(master)) => client.reply_with_fd(&running, master.as_fd()),
+                Some(Err(e)) => client.reply(&Reply::Failed {
+                    message: e.to_string(),
+                }),
+                None => client.reply(&running),
+            }
+        }
+        if let Some(code) = self.strays.remove(&pid.as_raw_nonzero().get()) {
+            self.exec_ended(id, code);
+        }
+        self.reap();
+    }
+
+    fn exec_ended(&mut self, id: u64, code: i32) {
+        self.execs.remove(&id);
+        if let Some(client) = self.exec_client(id) {
+            client.reply(&Reply::ExecEnded { code });
+        }
+    }
+
+    /// Takes note of every child that has ended.
+    fn reap(&mut self) {
+        loop {
+            match rustix::process::wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) => self.ended(pid, code_of(status)),
+                Err(Errno::INTR) => {}
+                _ => return,
+            }
+        }
+    }
+
+    fn ended(&mut self, pid: Pid, code: i32) {
+        if pid == self.init {
+            self.init_ended(code);
+            return;
+        }
+        let running = self
+            .execs
+            .iter()
+            .find(|(_, e)| matches!(e.state, ExecState::Running(p) if p == pid));
+        if let Some((id, _)) = running {
+            let id = *id;
+            self.exec_ended(id, code);
+            return;
+        }
+        // A process of an exec whose helper has not told its number yet, a helper that died, or an orphan.
+        if self
+            .execs
+            .values()
+            .any(|e| matches!(e.state, ExecState::Starting(_)))
+        {
+            self.strays.insert(pid.as_raw_nonzero().get(), code);
+        } else {
+            self.strays.clear();
+        }
+    }
+
+    fn init_ended(&mut self, code: i32) {
+        let finished_at = wall_ns();
+        let oom = match Hierarchy::detect() {
+            Ok(hierarchy) => {
+                let group = hierarchy.group(&self.config.cgroup);
+                if self.config.kill_all {
+                    group.kill();
+                }
+                group.oom_kills() > 0
+            }
+            Err(_) => false,
+        };
+        while self.read_output(Stream::Stdout) {}
+        if matches!(self.streams, Streams::Pipes { .. }) {
+            while self.read_output(Stream::Stderr) {}
+        }
+        self.log.finish(finished_at);
+        self.record.exit = Some(ExitRecord {
+            code,
+            oom,
+            message: String::new(),
+            start_error: false,
+            finished_at,
+        });
+        self.write_record();
+    }
+
+    /// Forgets clients that have gone, and what was done for them alone.
+    fn bury(&mut self) {
+        let dead: Vec<u64> = self
+            .clients
+            .iter()
+            .filter(|(_, c)| c.dead)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in dead {
+            let Some(client) = self.clients.remove(&id) else {
+                continue;
+            };
+            if client.attached.is_some_and(|a| a.stdin) {
+                self.stdin_ended();
+            }
+            if let Some(exec) = client.exec.and_then(|e| self.execs.get_mut(&e)) {
+                exec.unwanted = true;
+                if let ExecState::Running(pid) = exec.state {
+                    let _ = rustix::process::kill_process(pid, Signal::KILL);
+                }
+            }
+        }
+    }
+}

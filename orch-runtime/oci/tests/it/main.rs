@@ -1,0 +1,4 @@
+//! The embedded runtime with real containers. Needs root and a static busybox; skips, saying so, without root.
+
+mod conformance;
+mod support;
