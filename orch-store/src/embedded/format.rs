@@ -159,6 +159,10 @@ pub(crate) enum Record {
     End {
         keys: u64,
     },
+    /// The end of a full segment: the log goes on in the one that starts with this frame.
+    Next {
+        seq: u64,
+    },
 }
 
 const PUT: u8 = 1;
@@ -171,6 +175,7 @@ const RESERVE: u8 = 7;
 const CLEAN: u8 = 8;
 const JUMP: u8 = 9;
 const END: u8 = 10;
+const NEXT: u8 = 11;
 
 /// A record to be written, borrowing what it holds.
 #[derive(Debug, Clone, Copy)]
@@ -185,6 +190,7 @@ pub(crate) enum RecordRef<'a> {
     Clean,
     Jump(Revision),
     End(u64),
+    Next(u64),
 }
 
 fn length(n: usize) -> [u8; 4] {
@@ -235,6 +241,7 @@ impl RecordRef<'_> {
             Self::Clean => out.push(CLEAN),
             Self::Jump(revision) => one(out, JUMP, revision.0),
             Self::End(keys) => one(out, END, keys),
+            Self::Next(seq) => one(out, NEXT, seq),
         }
     }
 }
@@ -308,6 +315,7 @@ impl<'a> Fields<'a> {
             CLEAN => Record::Clean,
             JUMP => Record::Jump(Revision(self.u64()?)),
             END => Record::End { keys: self.u64()? },
+            NEXT => Record::Next { seq: self.u64()? },
             _ => return None,
         })
     }
@@ -454,6 +462,7 @@ mod tests {
             RecordRef::Clean,
             RecordRef::Jump(Revision(11)),
             RecordRef::End(12),
+            RecordRef::Next(13),
         ];
         let mut out = Vec::new();
         let head = FrameHead {
@@ -480,6 +489,7 @@ mod tests {
             Record::Clean,
             Record::Jump(Revision(11)),
             Record::End { keys: 12 },
+            Record::Next { seq: 13 },
         ];
         (out, read)
     }

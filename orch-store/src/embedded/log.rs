@@ -293,12 +293,17 @@ impl Log {
     /// Goes on in a new segment. After an error it goes on in the old one.
     pub(crate) fn rotate(&mut self, revision: Revision, salt: u64) -> Result<Segment, Error> {
         self.flush()?;
-        let made = Self::make_segment(&self.files, self.store, self.seq + 1, revision, salt);
+        // The new segment first, then the old one's last frame, which names it: from then on it must be there.
+        let next = self.seq + 2;
+        let made = Self::make_segment(&self.files, self.store, next, revision, salt).and_then(|made| {
+            self.stage(revision, [RecordRef::Next(next)]);
+            self.write(Sync::Now).map(|()| made)
+        });
         let (segment, file) = match made {
             Ok(made) => made,
             Err(error) => {
                 // If it exists nevertheless, recovery knows an empty segment that is not wanted.
-                let _left_over = self.files.0.remove(&segment_name(self.seq + 1));
+                let _left_over = self.files.0.remove(&segment_name(next));
                 return Err(error);
             }
         };

@@ -6,11 +6,11 @@
 //!
 //! - drafts (`*.tmp`), state files older than the newest, segments below the one it needs: removed
 //! - an incomplete last write at the end of the last segment: cut off
-//! - an empty segment whose making failed halfway, while the log went on in the one before it: removed
+//! - an empty segment whose making was interrupted: removed
 
 use super::disk::Files;
 use super::format::{FileKind, HEADER, Record};
-use super::log::{LOG_PREFIX, LogEnd, Segment};
+use super::log::{LOG_PREFIX, LogEnd, Segment, segment_name};
 use super::reader::{FrameReader, Next};
 use super::state_file::{STATE_PREFIX, read_state};
 use crate::error::Error;
@@ -54,6 +54,7 @@ pub(crate) fn recover(files: &Files, limits: HistoryLimits) -> Result<Recovered,
         base: Revision(0),
         leases_seq: 0,
         reserved: None,
+        next: None,
     };
     let mut store = None;
     let mut state_bytes = 0;
@@ -84,8 +85,8 @@ pub(crate) fn recover(files: &Files, limits: HistoryLimits) -> Result<Recovered,
             return Err(reader.corrupt(None, "the segment belongs elsewhere"));
         }
         if seq != replay.seq + 1 {
-            // A segment whose making failed stays empty: the log went on in the one before it.
-            if seq <= replay.seq && matches!(reader.next()?, Next::End) {
+            // A segment whose making was interrupted stays empty; the log may have gone on in the one before it.
+            if seq <= replay.seq + 2 && replay.next.is_none() && matches!(reader.next()?, Next::End) {
                 litter.push(name);
                 continue;
             }
@@ -99,6 +100,7 @@ pub(crate) fn recover(files: &Files, limits: HistoryLimits) -> Result<Recovered,
         if reader.header.revision > revision {
             return Err(reader.corrupt(None, "the state that the segment continues is missing"));
         }
+        replay.next = None;
         replay.segment(&mut reader, logs.peek().is_none())?;
         let (size, salt) = (reader.offset, reader.header.salt);
         torn_bytes = reader.size - size;
@@ -112,7 +114,11 @@ pub(crate) fn recover(files: &Files, limits: HistoryLimits) -> Result<Recovered,
     }
     if segments.first().map(|s| s.seq) != store.map(|_| first) {
         let reason = format!("the segment with frame {first}, which the state needs, is missing");
-        return Err(files.corrupt(&super::log::segment_name(first), 0, None, reason));
+        return Err(files.corrupt(&segment_name(first), 0, None, reason));
+    }
+    if let Some(next) = replay.next {
+        let reason = "the segment is missing, the one before it says that it was there";
+        return Err(files.corrupt(&segment_name(next), 0, None, reason));
     }
     if replay.seq < replay.leases_seq {
         let last = segments.last().map_or_else(String::new, |s| s.name.clone());
@@ -151,6 +157,8 @@ struct Replay {
     base: Revision,
     leases_seq: u64,
     reserved: Option<(Revision, [u8; 16])>,
+    /// The segment that must follow.
+    next: Option<u64>,
 }
 
 impl Replay {
@@ -201,6 +209,7 @@ impl Replay {
             floor: None,
         };
         let mut jumped = false;
+        self.next = None;
         for record in records {
             match record {
                 Record::Put { .. } | Record::Delete { .. } if known => {}
@@ -233,6 +242,7 @@ impl Replay {
                 Record::EndLease { id } => effect.leases.push(LeaseChange::End(id)),
                 Record::Floor(floor) => effect.floor = Some(floor),
                 Record::Reserve { until, boot } => self.reserved = Some((until, boot)),
+                Record::Next { seq } => self.next = Some(seq),
                 Record::Clean => self.reserved = None,
                 Record::Jump(to) => {
                     self.reserved = None;

@@ -81,6 +81,9 @@ impl Recorder {
             let on = (client * 7 + step * 5) % 3;
             let key = Bytes::from(format!("/h/{on}"));
             let value = Bytes::from(format!("{client}.{step}"));
+            if (client + step) % 3 == 0 {
+                super::kit::pause().await;
+            }
             let began = self.tick();
             match (client + step) % 4 {
                 0 => {

@@ -254,6 +254,19 @@ impl<'a> Sut<'a> {
     }
 }
 
+/// Lets other tasks run in between.
+pub(crate) async fn pause() {
+    let mut paused = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut paused, true) {
+            return std::task::Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        std::task::Poll::Pending
+    })
+    .await;
+}
+
 /// `key=value`.
 pub(crate) fn text(kv: &KeyValue) -> String {
     format!(

@@ -2,7 +2,7 @@
 //!
 //! ```ignore
 //! // tests/it/main.rs; tokio with the features "rt" and "test-util" is needed
-//! orch_store::store_conformance! { mine, MySubject }          // in virtual time
+//! orch_store::store_conformance! { mine, MySubject }            // in virtual time
 //! orch_store::store_conformance! { real_time: mine, MySubject } // for what talks to other processes
 //! ```
 //!
@@ -10,19 +10,15 @@
 //! `#[test]` named after the promise it checks. The kit is itself tested against [`broken`] stores, each of which must
 //! fail the case that names what it breaks.
 
-//pub mod broken;
+pub mod broken;
 pub mod conformance;
-//mod crash;
-//mod fault_disk;
+mod fault_disk;
 mod history;
 mod kit;
-//mod model;
 
-//pub use crash::{CrashReport, Crashes};
-//pub use fault_disk::{Fault, FaultDisk};
+pub use fault_disk::{Fault, FaultDisk, Replay};
 pub use history::{History, Recorder};
 pub use kit::{Bed, Embedded, Memory, Subject};
-//pub use model::{Step, apply_steps, steps};
 
 use crate::store::Store;
 

@@ -2,7 +2,7 @@
 
 use crate::store::{KeyRange, Op, ReadAt, Txn};
 use crate::testing::history::Recorder;
-use crate::testing::kit::Sut;
+use crate::testing::kit::{Sut, pause};
 use crate::testing::{Bed, Subject};
 use futures::future::join_all;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ pub async fn no_update_is_lost(subject: &dyn Subject, bed: Bed) {
                 let seen = sut.get("/n").await.expect("the counter is there");
                 let n: u32 = String::from_utf8_lossy(&seen.value).parse().expect("a number");
                 let next = (n + 1).to_string();
+                pause().await;
                 if sut
                     .txn(Txn::update("/n", seen.mod_revision, next))
                     .await
