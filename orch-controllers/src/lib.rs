@@ -6,7 +6,13 @@
 
 pub mod config;
 pub mod deployment;
+pub mod endpoints;
+pub mod endpointslice;
+pub mod gc;
+pub mod namespace;
 pub mod replicaset;
+pub mod root_ca;
+pub mod serviceaccount;
 pub mod shared;
 
 pub use config::{ControllerConfig, PodCidr};

@@ -2,6 +2,7 @@
 //! overlay that hides the lag of the local copies.
 
 pub mod adopt;
+pub mod discovery;
 pub mod overlay;
 pub mod pods;
 pub mod write;
