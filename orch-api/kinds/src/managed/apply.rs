@@ -93,11 +93,12 @@ pub fn apply(
         Some(live) => live.clone(),
         None => new_object(intent),
     };
-    let managed = match entries::take(&mut bare) {
+    let mut managed = match entries::take(&mut bare) {
         Some(value) => entries::read(value)
             .ok_or_else(|| ApplyError::Untyped("failed to decode managed fields: malformed entry".into()))?,
         None => Vec::new(),
     };
+    update::follow_schema(&mut managed, write);
     let managed = if managed.is_empty() {
         before_first_apply(live, &bare, write)
     } else {

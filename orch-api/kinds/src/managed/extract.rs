@@ -77,6 +77,33 @@ fn of_list(elem: Ty<'_>, kind: &ListKind, items: &[Value]) -> Map<String, Value>
     out
 }
 
+/// Brings a set that was recorded under an earlier schema in line with the type: what has become atomic is owned as a
+/// whole by whoever owned a part of it.
+pub(super) fn collapse_atomics(ty: Ty<'_>, set: &mut Map<String, Value>) {
+    for (key, content) in set.iter_mut() {
+        let Value::Object(content) = content else { continue };
+        let child = match (ty.kind(), key.split_at_checked(2)) {
+            (Kind::Struct(fields), Some(("f:", name))) => fields.child(name),
+            (Kind::Map { value, .. }, Some(("f:", _))) => Some(value),
+            (Kind::List { elem, .. }, Some(("k:", _))) => Some(elem),
+            _ => None,
+        };
+        match child.map(|ty| (ty, ty.kind())) {
+            Some((_, Kind::Map { atomic: true, .. })) => content.clear(),
+            Some((_, Kind::Struct(fields))) if fields.atomic() => content.clear(),
+            Some((
+                _,
+                Kind::List {
+                    kind: ListKind::Atomic,
+                    ..
+                },
+            )) => content.clear(),
+            Some((ty, _)) => collapse_atomics(ty, content),
+            None => {}
+        }
+    }
+}
+
 /// The set with each named field that has something below it added as a path of its own.
 pub(super) fn with_named_fields(ty: Option<Ty<'_>>, set: &Map<String, Value>) -> Map<String, Value> {
     let mut out = Map::new();

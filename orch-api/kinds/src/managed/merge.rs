@@ -15,7 +15,7 @@ pub(super) fn into(ty: Ty<'_>, target: &mut Value, intent: &Value) {
             in_object(target, intent, |_| Some(value));
         }
         (Kind::Deduced, Value::Object(target), Value::Object(intent)) => {
-            in_object(target, intent, |_| Some(ty))
+            in_object(target, intent, |_| Some(ty));
         }
         (Kind::List { elem, kind }, Value::Array(target), Value::Array(intent))
             if *kind != ListKind::Atomic =>

@@ -425,6 +425,39 @@ fn custom_resources_by_schema_and_without() {
 }
 
 #[test]
+fn what_became_atomic_is_owned_as_a_whole() {
+    let schema = |atomic: bool| {
+        let map = if atomic { "atomic" } else { "granular" };
+        let schema = json!({"type":"object","properties":{"spec":{"type":"object","properties":{
+            "m":{"type":"object","x-kubernetes-map-type":map,"additionalProperties":{"type":"string"}}}}}});
+        Writer {
+            ty: from_crd(Some(&schema)).unwrap(),
+            api_version: "x.io/v1",
+            reset: FieldSet::default(),
+            subresource: "",
+        }
+    };
+    let object = |m: Value| json!({"apiVersion":"x.io/v1","kind":"X","metadata":{"name":"a"},"spec":{"m":m}});
+    let live = stored(
+        schema(false)
+            .apply(None, &object(json!({"a":"1"})), "alice", 0)
+            .unwrap(),
+    );
+    assert_eq!(fields(&live, "alice"), json!({"f:spec":{"f:m":{"f:a":{}}}}));
+    let mut new = live.clone();
+    new["metadata"]["labels"] = json!({"x":"y"});
+    let live = schema(true).update(Some(&live), new, "bob", 1);
+    assert_eq!(fields(&live, "alice"), json!({"f:spec":{"f:m":{}}}));
+    let error = schema(true)
+        .apply(Some(&live), &object(json!({"b":"1"})), "carol", 2)
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "Apply failed with 1 conflict: conflict with \"alice\": .spec.m"
+    );
+}
+
+#[test]
 fn scale_entries_map_both_ways() {
     let w = Writer::new("apps", "Deployment", "apps/v1");
     let live = stored(

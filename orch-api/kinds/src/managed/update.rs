@@ -3,7 +3,7 @@
 use super::compare::{self, Changes};
 use super::entries::{self, Entry, Operation};
 use super::set::{subtract, subtract_recursively, union};
-use super::{FieldSet, Write};
+use super::{FieldSet, Write, extract};
 use crate::schema::empty_object;
 use serde_json::{Map, Value};
 
@@ -15,9 +15,8 @@ use serde_json::{Map, Value};
 /// on the main resource; an empty list or one empty entry there forgets all owners.
 pub fn track_update(old: Option<&Value>, new: &mut Value, write: &Write<'_>) {
     let given = entries::take(new);
-    let Some(mut managed) = managed_before(old, given, write) else {
-        return;
-    };
+    let mut managed = managed_before(old, given, write);
+    follow_schema(&mut managed, write);
     let exists = old.is_some_and(|o| {
         o.pointer("/metadata/uid")
             .and_then(Value::as_str)
@@ -39,10 +38,10 @@ pub fn track_update(old: Option<&Value>, new: &mut Value, write: &Write<'_>) {
 }
 
 /// The entries to start from.
-fn managed_before(old: Option<&Value>, given: Option<Value>, write: &Write<'_>) -> Option<Vec<Entry>> {
+fn managed_before(old: Option<&Value>, given: Option<Value>, write: &Write<'_>) -> Vec<Entry> {
     let stored = || old.and_then(entries::of).unwrap_or_default();
     let Some(given) = given.filter(|_| write.subresource.is_empty()) else {
-        return Some(stored());
+        return stored();
     };
     let reset = given.as_array().is_some_and(|list| match list.as_slice() {
         [] => true,
@@ -50,13 +49,11 @@ fn managed_before(old: Option<&Value>, given: Option<Value>, write: &Write<'_>) 
         _ => false,
     });
     if reset {
-        return Some(Vec::new());
+        return Vec::new();
     }
-    Some(
-        entries::read(given)
-            .filter(|e| !e.is_empty())
-            .unwrap_or_else(stored),
-    )
+    entries::read(given)
+        .filter(|e| !e.is_empty())
+        .unwrap_or_else(stored)
 }
 
 pub(super) fn changes(old: &Value, new: &Value, write: &Write<'_>) -> Changes {
@@ -68,6 +65,15 @@ pub(super) fn changes(old: &Value, new: &Value, write: &Write<'_>) -> Changes {
         }
     }
     changes
+}
+
+/// The schema of a custom resource may have changed since its entries were recorded.
+pub(super) fn follow_schema(managed: &mut [Entry], write: &Write<'_>) {
+    if write.ty.is_custom() {
+        for entry in managed {
+            extract::collapse_atomics(write.ty.ty(), &mut entry.fields);
+        }
+    }
 }
 
 /// Gives the changed fields to the writer.

@@ -39,6 +39,21 @@ pub fn json(original: &Value, patch: &Value) -> Result<Value, PatchError> {
     Ok(patched)
 }
 
+/// What strict validation finds in a JSON patch besides duplicate fields: members that no operation has.
+#[must_use]
+pub fn json_strict(patch: &Value) -> Vec<String> {
+    let operations = patch.as_array().into_iter().flatten().enumerate();
+    operations
+        .flat_map(|(i, operation)| {
+            let names = operation.as_object().into_iter().flat_map(serde_json::Map::keys);
+            names
+                .filter(|n| !matches!(n.as_str(), "op" | "path" | "from" | "value"))
+                .map(move |n| format!("json patch unknown field \"[{i}].{n}\""))
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
 fn read(operation: &Value) -> Result<PatchOperation, PatchError> {
     let name = operation.get("op").and_then(Value::as_str).unwrap_or("unknown");
     if !matches!(name, "add" | "remove" | "replace" | "move" | "copy" | "test") {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! parse(bytes)                    -> Result<Parsed, PatchError>     the patch document and its strict errors
-//! json(&original, &patch)         -> Result<Value, PatchError>      RFC 6902
+//! json(&original, &patch)         -> Result<Value, PatchError>      RFC 6902 (json_strict: its strict errors)
 //! merge(&original, &patch)        -> Result<Value, PatchError>      RFC 7386
 //! strategic(&original, &patch, &ty) -> Result<Value, PatchError>    Kubernetes' strategic merge patch
 //! ```
@@ -15,7 +15,7 @@ mod strategic;
 #[cfg(test)]
 mod tests;
 
-pub use json::json;
+pub use json::{json, json_strict};
 pub use strategic::strategic;
 
 use serde_json::Value;

@@ -56,6 +56,12 @@ fn json_patch_applies_or_explains() {
 }
 
 #[test]
+fn json_patch_strict_errors() {
+    let patch = json!([{"op":"add","path":"/a","value":1,"foo":2}]);
+    assert_eq!(json_strict(&patch), ["json patch unknown field \"[0].foo\""]);
+}
+
+#[test]
 fn merge_patch_deletes_by_null() {
     let doc = json!({"a":{"b":1,"c":2},"l":[1,2]});
     assert_eq!(

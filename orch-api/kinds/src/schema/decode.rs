@@ -1,12 +1,12 @@
 //! Decoding against a type: one pass that checks types, collects strict errors and brings values into the form in
 //! which upstream's typed objects are written.
 
+use super::report::{Context, Frame, Step, go_path, go_type, syntax_error};
 use super::scalar;
 use super::types::{Field, Fields, Kind, Scalar, Ty, TypeRef};
 use super::zero::{add_always_written, omitted, zero};
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
-use std::cell::RefCell;
 use std::fmt;
 
 /// A decoded object and what strict decoding would have refused.
@@ -29,9 +29,6 @@ pub enum DecodeError {
     #[error("{0}")]
     Type(String),
 }
-
-/// The most strict errors that one decode reports, as upstream.
-const STRICT_MAX: usize = 100;
 
 /// Decodes one JSON object as `ty`.
 ///
@@ -80,126 +77,6 @@ pub fn duplicate_fields(bytes: &[u8]) -> Vec<String> {
 #[must_use]
 pub fn strict_error(errors: &[String]) -> Option<String> {
     (!errors.is_empty()).then(|| format!("strict decoding error: {}", errors.join(", ")))
-}
-
-/// Spells a parse error as Go does.
-fn syntax_error(error: &serde_json::Error, bytes: &[u8]) -> DecodeError {
-    if error.is_eof() {
-        return DecodeError::Syntax("unexpected end of JSON input".into());
-    }
-    let line_start = bytes
-        .split_inclusive(|b| *b == b'\n')
-        .take(error.line().saturating_sub(1))
-        .map(<[u8]>::len)
-        .sum::<usize>();
-    let at = (line_start + error.column()).saturating_sub(1);
-    let text = String::from_utf8_lossy(bytes.get(at..).unwrap_or_default());
-    let Some(character) = text.chars().next() else {
-        return DecodeError::Syntax("unexpected end of JSON input".into());
-    };
-    let place = match error.to_string() {
-        m if m.starts_with("trailing characters") => "after top-level value",
-        m if m.contains("expected `,` or `}`") => "after object key:value pair",
-        m if m.contains("expected `,` or `]`") => "after array element",
-        m if m.contains("expected `:`") => "after object key",
-        m if m.contains("key must be a string") => "looking for beginning of object key string",
-        m if m.contains("control character") => "in string literal",
-        _ => "looking for beginning of value",
-    };
-    DecodeError::Syntax(format!("invalid character {character:?} {place}"))
-}
-
-#[derive(Default)]
-struct Context {
-    strict: RefCell<Vec<String>>,
-    error: RefCell<Option<String>>,
-}
-
-impl Context {
-    fn strict(&self, what: &str, frame: Option<&Frame<'_>>, field: &str) {
-        let mut strict = self.strict.borrow_mut();
-        if strict.len() < STRICT_MAX {
-            let mut path = String::new();
-            strict_path(frame, &mut path);
-            super::check::push_key(&mut path, field);
-            let error = format!("{what} {path:?}");
-            if !strict.contains(&error) {
-                strict.push(error);
-            }
-        }
-    }
-    fn error(&self, text: impl FnOnce() -> String) {
-        self.error.borrow_mut().get_or_insert_with(text);
-    }
-    fn finish(self, value: Result<Option<Value>, DecodeError>) -> Result<Decoded, DecodeError> {
-        let value = value?;
-        if let Some(error) = self.error.into_inner() {
-            return Err(DecodeError::Type(error));
-        }
-        Ok(Decoded {
-            value: value.unwrap_or(Value::Null),
-            strict: self.strict.into_inner(),
-        })
-    }
-}
-
-/// Where the decoder is; frames live on its call stack.
-struct Frame<'a> {
-    parent: Option<&'a Frame<'a>>,
-    step: Step<'a>,
-}
-
-enum Step<'a> {
-    Field { of: Fields<'a>, name: &'a str },
-    Key(&'a str),
-    Index(usize),
-}
-
-fn strict_path(frame: Option<&Frame<'_>>, out: &mut String) {
-    let Some(frame) = frame else { return };
-    strict_path(frame.parent, out);
-    match frame.step {
-        Step::Field { name: key, .. } | Step::Key(key) => {
-            super::check::push_key(out, key);
-        }
-        Step::Index(i) => super::check::push_index(out, i),
-    }
-}
-
-/// Go's path: struct fields only.
-fn go_path(frame: Option<&Frame<'_>>, names: &mut Vec<String>, innermost: &mut Option<String>) {
-    let Some(frame) = frame else { return };
-    if let Step::Field { of, name } = &frame.step {
-        names.insert(0, (*name).to_owned());
-        innermost.get_or_insert_with(|| of.name().rsplit('.').next().unwrap_or_default().to_owned());
-    }
-    go_path(frame.parent, names, innermost);
-}
-
-fn go_type(ty: Ty<'_>, field: Option<&Field>) -> String {
-    match ty.kind() {
-        Kind::List { elem, .. } => format!("[]{}", go_type(elem, field)),
-        Kind::Map { value, .. } => format!("map[string]{}", go_type(value, field)),
-        Kind::Struct(fields) => {
-            let mut parts = fields.name().rsplit('.');
-            let (name, package) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-            format!("{package}.{name}")
-        }
-        Kind::Scalar(s) => match (field.and_then(Field::go_type), s) {
-            (Some(named), _) => named.to_owned(),
-            (_, Scalar::Int32) => "int32".into(),
-            (_, Scalar::Int64) => "int64".into(),
-            (_, Scalar::Double) => "float64".into(),
-            (_, Scalar::Bool) => "bool".into(),
-            (_, Scalar::Bytes) => "[]uint8".into(),
-            (_, Scalar::Quantity) => "resource.Quantity".into(),
-            (_, Scalar::IntOrString) => "intstr.IntOrString".into(),
-            (_, Scalar::Time) => "v1.Time".into(),
-            (_, Scalar::MicroTime) => "v1.MicroTime".into(),
-            (_, Scalar::String) => "string".into(),
-        },
-        Kind::Any | Kind::Deduced | Kind::Raw => "interface {}".into(),
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -376,7 +253,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
             context,
         } = self;
         match ty.kind() {
-            Kind::Struct(fields) => return struct_fields(self, fields, map).map(Some),
+            Kind::Struct(fields) => struct_fields(self, fields, map).map(Some),
             Kind::Map { value, .. } => free_keys(value, field, frame, context, map).map(Some),
             Kind::Any | Kind::Deduced | Kind::Raw => free_keys(ty, field, frame, context, map).map(Some),
             _ if ty.is_custom() => free_keys(super::crd::untyped_ty(), field, frame, context, map).map(Some),
@@ -387,7 +264,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
                     .next_entry::<serde::de::IgnoredAny, serde::de::IgnoredAny>()?
                     .is_some()
                 {}
-                return Ok(None);
+                Ok(None)
             }
         }
     }

@@ -21,6 +21,7 @@ mod check;
 mod crd;
 mod decode;
 mod load;
+mod report;
 mod scalar;
 #[cfg(test)]
 mod tests;
