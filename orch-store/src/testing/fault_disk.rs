@@ -39,6 +39,10 @@ pub enum Fault {
     Syncs,
     /// Everything that changes the disk fails.
     All,
+    /// Syncs of files succeed and do nothing.
+    ForgetsSyncs,
+    /// Syncs of names succeed and do nothing.
+    ForgetsNameSyncs,
     /// There is room for this many bytes; what goes beyond fails as on a full disk.
     Room(u64),
 }
@@ -387,6 +391,9 @@ impl Inner {
     fn name_call(&mut self, call: Call) -> io::Result<()> {
         self.check(|fault| fault == Fault::All, 0)?;
         self.now.rename(&call);
+        if matches!(call, Call::SyncNames) && self.fault == Fault::ForgetsNameSyncs {
+            return Ok(());
+        }
         self.trace.push(call);
         Ok(())
     }
@@ -524,7 +531,9 @@ impl DiskFile for Open {
     fn sync(&self) -> io::Result<()> {
         let mut inner = self.inner.lock();
         inner.check(|fault| matches!(fault, Fault::Syncs | Fault::All), 0)?;
-        inner.trace.push(Call::Sync(self.id));
+        if inner.fault != Fault::ForgetsSyncs {
+            inner.trace.push(Call::Sync(self.id));
+        }
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use crate::support::{in_virtual_time, one_thread, tiny};
 use futures::StreamExt;
 use futures::future::join_all;
 use orch_core::rng::{Rng, SeededRng};
-use orch_store::testing::FaultDisk;
+use orch_store::testing::{Fault, FaultDisk};
 use orch_store::{
     Durability, EmbeddedStore, Error, EventKind, KeyRange, KeyValue, LeaseId, Op, ReadAt, Revision, Store,
     Txn, Watch, WatchEvent,
@@ -207,6 +207,11 @@ async fn check(
         status.revision
     );
     assert!(status.revision >= must, "an acknowledged write is lost {at}");
+    let seen = truth.must(calls, true);
+    assert!(
+        status.revision >= seen,
+        "revision {seen}, which was seen, would be given again {at}"
+    );
     match states.get(&status.revision) {
         Some(state) if *state == found => {}
         // After a possible loss of buffered transactions the store goes on at a later revision.
@@ -333,5 +338,25 @@ fn no_crash_loses_what_was_acknowledged() {
             }
         }
         seed += 1;
+    }
+}
+
+/// The test tested: a disk that does not sync what it says it does is caught.
+#[test]
+fn a_lying_disk_is_caught() {
+    for lie in [Fault::ForgetsSyncs, Fault::ForgetsNameSyncs] {
+        let disk = FaultDisk::default();
+        disk.fail_after(0, lie);
+        let truth = in_virtual_time(load(&disk, 1, 150));
+        let states = truth.states();
+        let rng = SeededRng::new(1);
+        let mut replay = disk.replay();
+        let caught = (0..disk.calls()).step_by(3).any(|calls| {
+            replay.advance_to(calls);
+            let cut = replay.power_cut(&rng);
+            let checked = || in_virtual_time(check(cut, &truth, &states, calls, false, 1));
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(checked)).is_err()
+        });
+        assert!(caught, "{lie:?} was not noticed");
     }
 }
