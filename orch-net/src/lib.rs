@@ -5,6 +5,7 @@
 //! calls of those functions.
 
 pub mod dns;
+pub mod feed;
 pub mod pod;
 pub mod proxy;
 pub mod testing;

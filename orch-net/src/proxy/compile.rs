@@ -12,8 +12,10 @@ use std::{
 };
 
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+/// Services with this label are somebody else's to proxy.
+const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
 
-/// Compiles the rules of the node named `node`.
+/// Compiles the rules of the machine whose nodes are those for which `is_local` holds.
 ///
 /// Ready endpoints are used; when a service has none, endpoints that terminate but still serve are (KEP-1669).
 /// Headless and `ExternalName` Services have no rules. What is malformed is left out: the API server validates.
@@ -21,7 +23,7 @@ const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 pub fn compile<'a>(
     services: impl IntoIterator<Item = &'a Service>,
     slices: impl IntoIterator<Item = &'a EndpointSlice>,
-    node: &str,
+    is_local: impl Fn(&str) -> bool,
 ) -> RuleTable {
     let mut slices_of: BTreeMap<(&str, &str), Vec<&EndpointSlice>> = BTreeMap::new();
     for slice in slices {
@@ -40,7 +42,7 @@ pub fn compile<'a>(
         let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
         let name = service.metadata.name.as_deref().unwrap_or_default();
         let slices = slices_of.get(&(namespace, name)).map_or(&[][..], Vec::as_slice);
-        compile_service(service, (namespace, name), slices, node, &mut table);
+        compile_service(service, (namespace, name), slices, &is_local, &mut table);
     }
     table
 }
@@ -49,11 +51,16 @@ fn compile_service(
     service: &Service,
     (namespace, name): (&str, &str),
     slices: &[&EndpointSlice],
-    node: &str,
+    is_local: &dyn Fn(&str) -> bool,
     table: &mut RuleTable,
 ) {
     let Some(spec) = &service.spec else { return };
-    if spec.type_.as_deref() == Some("ExternalName") {
+    let foreign = service
+        .metadata
+        .labels
+        .as_ref()
+        .is_some_and(|l| l.contains_key(PROXY_NAME_LABEL));
+    if foreign || spec.type_.as_deref() == Some("ExternalName") {
         return;
     }
     let mut cluster_ips: Vec<IpAddr> = spec
@@ -99,7 +106,7 @@ fn compile_service(
             continue;
         };
         let port_name = port.name.clone().unwrap_or_default();
-        let chosen = choose_endpoints(slices, &port_name, protocol, node);
+        let chosen = choose_endpoints(slices, &port_name, protocol, is_local);
         table.services.insert(
             ServiceName {
                 namespace: namespace.into(),
@@ -130,7 +137,12 @@ struct Chosen {
     local: Vec<SocketAddr>,
 }
 
-fn choose_endpoints(slices: &[&EndpointSlice], port_name: &str, protocol: Protocol, node: &str) -> Chosen {
+fn choose_endpoints(
+    slices: &[&EndpointSlice],
+    port_name: &str,
+    protocol: Protocol,
+    is_local: &dyn Fn(&str) -> bool,
+) -> Chosen {
     let (mut ready, mut terminating) = (BTreeSet::new(), BTreeSet::new());
     for slice in slices {
         let port = slice.ports.iter().flatten().find(|p| {
@@ -141,7 +153,7 @@ fn choose_endpoints(slices: &[&EndpointSlice], port_name: &str, protocol: Protoc
             continue;
         };
         for endpoint in slice.endpoints.iter().flatten() {
-            let local = endpoint.node_name.as_deref() == Some(node);
+            let local = endpoint.node_name.as_deref().is_some_and(is_local);
             let addresses = endpoint.addresses.iter().filter_map(|a| a.parse::<IpAddr>().ok());
             let into = match state_of(endpoint) {
                 State::Ready => &mut ready,
@@ -211,7 +223,7 @@ mod tests {
     }
 
     fn check(spec: serde_json::Value, endpoints: serde_json::Value, expect: &[&str], expect_local: &[&str]) {
-        let table = compile([&service(spec)], [&slice(endpoints)], "n1");
+        let table = compile([&service(spec)], [&slice(endpoints)], |n| n == "n1");
         let (_, rule) = table.services.first_key_value().expect("one rule");
         let text = |v: &[SocketAddr]| v.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(text(&rule.endpoints), expect);
@@ -249,7 +261,7 @@ mod tests {
             json!({"clusterIP": "None", "ports": [{"port": 80}]}),
             json!({"type": "ExternalName", "externalName": "a.example", "ports": [{"port": 80}]}),
         ] {
-            assert!(compile([&service(spec)], [], "n1").services.is_empty());
+            assert!(compile([&service(spec)], [], |n| n == "n1").services.is_empty());
         }
     }
 
@@ -259,7 +271,7 @@ mod tests {
             "clusterIP": "10.96.0.9", "sessionAffinity": "ClientIP", "externalTrafficPolicy": "Local",
             "ports": [{"port": 53, "protocol": "UDP", "nodePort": 30053}]
         }));
-        let table = compile([&s], [], "n1");
+        let table = compile([&s], [], |n| n == "n1");
         let (name, rule) = table.services.first_key_value().unwrap();
         assert_eq!(name.protocol, Protocol::Udp);
         assert_eq!(rule.node_port, Some(30053));

@@ -147,8 +147,8 @@ table ip {table} {{
     meta l4proto tcp reject with tcp reset
     reject with icmp type port-unreachable
   }}
-  chain refuse-forward {{ type filter hook forward priority 0; policy accept; ip daddr {services} ct state new jump refuse; }}
-  chain refuse-output {{ type filter hook output priority 0; policy accept; ip daddr {services} ct state new jump refuse; }}
+  chain refuse-forward {{ type filter hook forward priority 0; policy accept; ip daddr {services} fib daddr type != local ct state new jump refuse; }}
+  chain refuse-output {{ type filter hook output priority 0; policy accept; ip daddr {services} fib daddr type != local ct state new jump refuse; }}
 }}
 "
     );
