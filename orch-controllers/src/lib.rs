@@ -10,9 +10,15 @@ pub mod endpoints;
 pub mod endpointslice;
 pub mod gc;
 pub mod namespace;
+pub mod node_ipam;
+pub mod node_lifecycle;
+pub mod pod_gc;
 pub mod replicaset;
 pub mod root_ca;
 pub mod serviceaccount;
+mod set;
 pub mod shared;
 
 pub use config::{ControllerConfig, PodCidr};
+pub use set::ControllerSet;
+pub use shared::discovery::{ClientDiscovery, Discovered, Discovery, ResourceInfo};

@@ -49,6 +49,12 @@ impl Controller {
         self
     }
 
+    /// The name for traces.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// The queue.
     #[must_use]
     pub fn queue(&self) -> &Arc<WorkQueue<ObjectKey>> {
