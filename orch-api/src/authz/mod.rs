@@ -2,6 +2,17 @@
 //!
 //! Members of `system:masters` are let through by the server itself before anyone is asked.
 
+pub mod escalation;
+pub mod node;
+pub mod node_restriction;
+mod rbac;
+mod rule;
+mod union;
+
+pub use rbac::{Rbac, aggregated_rules};
+pub use rule::PolicyRule;
+pub use union::Union;
+
 use crate::server::ObjectReader;
 use async_trait::async_trait;
 use orch_core::UserInfo;
@@ -133,5 +144,67 @@ pub struct AlwaysAllow;
 impl Authorizer for AlwaysAllow {
     async fn authorize(&self, _: &Attributes<'_>) -> Decision {
         Decision::Allow(String::new())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use crate::server::ObjectReader;
+    use orch_core::Object;
+    use parking_lot::Mutex;
+    use serde_json::Value;
+    use std::{collections::BTreeMap, sync::Arc};
+
+    type Key = (String, String, String, String);
+
+    /// A reader over objects put in by hand.
+    #[derive(Default)]
+    pub(crate) struct Objects(Mutex<(u64, BTreeMap<Key, Arc<Object>>)>);
+
+    impl Objects {
+        pub(crate) fn new() -> Arc<Self> {
+            Arc::default()
+        }
+        pub(crate) fn put(&self, group: &str, resource: &str, value: Value) {
+            let object = Arc::new(Object::from_value(value));
+            let key = (
+                group.into(),
+                resource.into(),
+                object.namespace().into(),
+                object.name().into(),
+            );
+            let mut held = self.0.lock();
+            held.0 += 1;
+            held.1.insert(key, object);
+        }
+        pub(crate) fn remove(&self, group: &str, resource: &str, namespace: &str, name: &str) {
+            let mut held = self.0.lock();
+            held.0 += 1;
+            held.1
+                .remove(&(group.into(), resource.into(), namespace.into(), name.into()));
+        }
+    }
+
+    impl ObjectReader for Objects {
+        fn get(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Arc<Object>> {
+            self.0
+                .lock()
+                .1
+                .get(&(group.into(), resource.into(), namespace.into(), name.into()))
+                .cloned()
+        }
+        fn list(&self, group: &str, resource: &str, namespace: &str) -> Vec<Arc<Object>> {
+            let held = self.0.lock();
+            let wanted =
+                |k: &Key| k.0 == group && k.1 == resource && (namespace.is_empty() || k.2 == namespace);
+            held.1
+                .iter()
+                .filter(|(k, _)| wanted(k))
+                .map(|(_, o)| o.clone())
+                .collect()
+        }
+        fn revision(&self, _: &str, _: &str) -> u64 {
+            self.0.lock().0
+        }
     }
 }

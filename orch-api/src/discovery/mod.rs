@@ -1,0 +1,223 @@
+//! What a client learns before it asks for objects: served groups and resources, version, health, OpenAPI.
+//!
+//! | path | endpoint |
+//! |---|---|
+//! | `/api`, `/apis`, `/api/v1`, `/apis/G`, `/apis/G/V` | [`Discovery`], in the old form and as `APIGroupDiscoveryList` |
+//! | `/version` | [`Version`] |
+//! | `/healthz`, `/livez`, `/readyz` and below | [`Health`] |
+//! | `/openapi/v2`, `/openapi/v3`, `/openapi/v3/…` | [`OpenApi`] |
+
+mod aggregated;
+mod health;
+mod legacy;
+mod version;
+
+pub use health::{Check, Health};
+pub use version::{GIT_VERSION, Version};
+
+use crate::server::{ApiServer, RawEndpoint, ResourceTable};
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderMap, Method, header};
+use orch_core::{
+    Status, StatusReason, UserInfo,
+    client::{ApiRequest, ApiResponse, ResponseBody},
+};
+use parking_lot::Mutex;
+use serde_json::Value;
+use std::{collections::BTreeMap, sync::Arc};
+
+/// Media type of the aggregated form.
+const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+/// Documents of one generation of the resource table, by path and form.
+#[derive(Default)]
+struct Documents {
+    generation: u64,
+    made: BTreeMap<(String, bool), Bytes>,
+}
+
+/// Groups, versions and resources.
+pub struct Discovery {
+    address: String,
+    documents: Mutex<Documents>,
+}
+
+impl Discovery {
+    /// `address` is host and port to which `/api` refers clients.
+    pub fn new(address: impl Into<String>) -> Arc<Self> {
+        Arc::new(Self {
+            address: address.into(),
+            documents: Mutex::default(),
+        })
+    }
+
+    /// Answers a discovery path.
+    ///
+    /// # Errors
+    /// `NotFound` if nothing is served there, `MethodNotAllowed` for anything but GET.
+    pub fn respond(&self, table: &ResourceTable, request: &ApiRequest) -> Result<ApiResponse, Status> {
+        if request.method != Method::GET && request.method != Method::HEAD {
+            return Err(Status::new(
+                StatusReason::MethodNotAllowed,
+                "the server does not allow this method on the requested resource",
+            ));
+        }
+        let path = request.path.trim_end_matches('/');
+        let aggregated = matches!(path, "/api" | "/apis") && wants_aggregated(&request.headers);
+        let key = (path.to_owned(), aggregated);
+        let held = {
+            let documents = self.documents.lock();
+            (documents.generation == table.generation)
+                .then(|| documents.made.get(&key).cloned())
+                .flatten()
+        };
+        let bytes = match held {
+            Some(bytes) => bytes,
+            None => {
+                let made = if aggregated {
+                    Some(aggregated::list(table, path == "/api"))
+                } else {
+                    legacy::document(table, path, &self.address)
+                };
+                let made: Bytes = made.ok_or_else(not_found)?.to_string().into();
+                let mut documents = self.documents.lock();
+                if documents.generation != table.generation {
+                    *documents = Documents {
+                        generation: table.generation,
+                        made: BTreeMap::new(),
+                    };
+                }
+                documents.made.insert(key, made.clone());
+                made
+            }
+        };
+        Ok(raw(
+            if aggregated {
+                AGGREGATED
+            } else {
+                "application/json"
+            },
+            bytes,
+        ))
+    }
+}
+
+impl std::fmt::Debug for Discovery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Discovery")
+    }
+}
+
+#[async_trait]
+impl RawEndpoint for Discovery {
+    async fn call(
+        &self,
+        server: &ApiServer,
+        _: &UserInfo,
+        request: ApiRequest,
+    ) -> Result<ApiResponse, Status> {
+        self.respond(&server.resources(), &request)
+    }
+}
+
+fn not_found() -> Status {
+    Status::new(
+        StatusReason::NotFound,
+        "the server could not find the requested resource",
+    )
+}
+
+fn raw(content_type: &str, bytes: impl Into<Bytes>) -> ApiResponse {
+    let body = ResponseBody::Raw {
+        content_type: content_type.into(),
+        bytes: bytes.into(),
+    };
+    ApiResponse {
+        code: 200,
+        body,
+        warnings: Vec::new(),
+    }
+}
+
+/// Whether the first clause of `Accept` that is served here asks for the aggregated form.
+fn wants_aggregated(headers: &HeaderMap) -> bool {
+    let clauses = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','));
+    for clause in clauses {
+        let mut parts = clause.split(';').map(str::trim);
+        if !matches!(parts.next(), Some("application/json" | "*/*" | "application/*")) {
+            continue;
+        }
+        let parameter = |name: &str| {
+            clause
+                .split(';')
+                .filter_map(|p| p.trim().split_once('='))
+                .find(|(n, _)| *n == name)
+        };
+        match parameter("as").map(|(_, v)| v) {
+            None => return false,
+            Some("APIGroupDiscoveryList") if parameter("v").map(|(_, v)| v) == Some("v2") => return true,
+            Some(_) => {}
+        }
+    }
+    false
+}
+
+/// A source of OpenAPI documents: built-in kinds and those of the custom resources in the table.
+pub trait OpenApiSource: Send + Sync + 'static {
+    /// The v2 document.
+    fn v2(&self, table: &ResourceTable) -> Bytes;
+    /// The v3 index: path (`apis/apps/v1`) and hash of each document.
+    fn v3_index(&self, table: &ResourceTable) -> Vec<(String, String)>;
+    /// One v3 document.
+    fn v3(&self, table: &ResourceTable, path: &str) -> Option<Bytes>;
+}
+
+/// Serves `/openapi/v2` and `/openapi/v3`.
+pub struct OpenApi(pub Arc<dyn OpenApiSource>);
+
+impl std::fmt::Debug for OpenApi {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OpenApi")
+    }
+}
+
+#[async_trait]
+impl RawEndpoint for OpenApi {
+    async fn call(
+        &self,
+        server: &ApiServer,
+        _: &UserInfo,
+        request: ApiRequest,
+    ) -> Result<ApiResponse, Status> {
+        let table = server.resources();
+        match request.path.trim_end_matches('/') {
+            "/openapi/v2" => Ok(raw("application/json", self.0.v2(&table))),
+            "/openapi/v3" => {
+                let paths: serde_json::Map<String, Value> = self
+                    .0
+                    .v3_index(&table)
+                    .into_iter()
+                    .map(|(path, hash)| {
+                        let url = format!("/openapi/v3/{path}?hash={hash}");
+                        (path, serde_json::json!({"serverRelativeURL": url}))
+                    })
+                    .collect();
+                Ok(raw(
+                    "application/json",
+                    serde_json::json!({"paths": paths}).to_string(),
+                ))
+            }
+            path => {
+                let document = path
+                    .strip_prefix("/openapi/v3/")
+                    .and_then(|p| self.0.v3(&table, p));
+                Ok(raw("application/json", document.ok_or_else(not_found)?))
+            }
+        }
+    }
+}
