@@ -8,86 +8,39 @@
 use super::disk::Files;
 use super::format::RecordRef;
 use super::log::{Log, Segment, Sync};
+use super::request::{Answer, Plan, Reply, Request};
 use super::{Options, checkpoint};
 use crate::error::Error;
 use crate::leases::{Deadlines, Expire};
-use crate::mvcc::{Effect, Shared, Staged, Wakes};
-use crate::store::{Durability, LeaseId, Revision, Txn, TxnOutcome};
+use crate::mvcc::{Shared, Staged, Wakes};
+use crate::store::{Durability, LeaseId, Revision};
 use async_trait::async_trait;
 use orch_core::Env;
 use parking_lot::{Condvar, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::thread::ThreadId;
 use tokio::sync::oneshot;
 
 /// How many revisions are reserved for buffered transactions at a time.
 const RESERVE: u64 = 10_000;
 
-pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
-
-/// What can be asked of the writer.
-pub(crate) enum Request {
-    Txn(Txn, Reply<TxnOutcome>),
-    Grant(Duration, Reply<LeaseId>),
-    Revoke(LeaseId, Reply<()>),
-    Compact(Revision, Reply<()>),
-    /// Sync what was buffered, and note on disk that everything is synced.
-    Settle,
-    Close(Option<Reply<()>>),
-}
-
-/// An answer that waits for the disk.
-enum Answer {
-    Txn(Reply<TxnOutcome>, Result<TxnOutcome, Error>),
-    Lease(Reply<LeaseId>, Result<LeaseId, Error>),
-    Unit(Reply<()>, Result<(), Error>),
-}
-
-impl Answer {
-    fn send(self) {
-        // A caller that went away does not want its answer.
-        match self {
-            Self::Txn(to, answer) => drop(to.send(answer)),
-            Self::Lease(to, answer) => drop(to.send(answer)),
-            Self::Unit(to, answer) => drop(to.send(answer)),
-        }
-    }
-
-    fn fail(self, error: Error) {
-        match self {
-            Self::Txn(to, _) => drop(to.send(Err(error))),
-            Self::Lease(to, _) => drop(to.send(Err(error))),
-            Self::Unit(to, _) => drop(to.send(Err(error))),
-        }
-    }
-}
-
-impl Request {
-    fn fail(self, error: Error) {
-        match self {
-            Self::Txn(_, to) => drop(to.send(Err(error))),
-            Self::Grant(_, to) => drop(to.send(Err(error))),
-            Self::Revoke(_, to) | Self::Compact(_, to) | Self::Close(Some(to)) => drop(to.send(Err(error))),
-            Self::Settle | Self::Close(None) => {}
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        let Self::Txn(txn, _) = self else { return 0 };
-        let size = |op: &crate::store::Op| match op {
-            crate::store::Op::Put { key, value, .. } => key.len() + value.len(),
-            _ => 0,
-        };
-        txn.success.iter().map(size).sum()
-    }
+/// Who works on the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Job {
+    /// Nobody.
+    #[default]
+    None,
+    /// A job that the executor has not begun yet.
+    Due,
+    /// A job on this thread; it looks at the queue again before it ends.
+    AtWork(ThreadId),
 }
 
 #[derive(Default)]
 struct Queue {
     waiting: Vec<Request>,
-    /// A job is at work and will look at the queue again.
-    draining: bool,
+    job: Job,
     closed: bool,
     /// A settling is due already.
     settling: bool,
@@ -109,6 +62,8 @@ pub(crate) struct Engine {
     pub(crate) state_bytes: AtomicU64,
     /// Size of the last segment.
     log_end: AtomicU64,
+    /// Size at which the next segment is begun.
+    rotate_at: AtomicU64,
     reserved: Mutex<Reserved>,
     /// Held while a checkpoint is being written.
     pub(crate) checkpointing: Mutex<()>,
@@ -151,6 +106,7 @@ impl Engine {
             segments: Mutex::new(parts.segments),
             state_bytes: AtomicU64::new(parts.state_bytes),
             log_end,
+            rotate_at: AtomicU64::new(options.segment_bytes),
             reserved: Mutex::new(Reserved {
                 until: parts.reserved,
                 boot: parts.boot,
@@ -186,10 +142,13 @@ impl Engine {
         }
         queue.closed = matches!(request, Request::Close(_));
         queue.waiting.push(request);
-        let idle = !std::mem::replace(&mut queue.draining, true);
+        let idle = queue.job == Job::None;
+        if idle {
+            queue.job = Job::Due;
+        }
         drop(queue);
         if idle && let Some(engine) = self.me.upgrade() {
-            let job = Drain { engine, done: false };
+            let job = Drain { engine, begun: false };
             self.env.spawner.spawn_blocking(Box::new(move || job.run()));
         }
         Ok(())
@@ -197,24 +156,34 @@ impl Engine {
 
     /// Ends the store from where nothing can be awaited. Whatever is queued is done first.
     pub(crate) fn close_now(&self) {
-        let inline = {
-            let mut queue = self.queue.lock();
-            if queue.closed {
-                return;
-            }
-            queue.closed = true;
-            if queue.draining {
-                queue.waiting.push(Request::Close(None));
-            }
-            !queue.draining
-        };
-        if inline {
-            self.finish();
+        let mut queue = self.queue.lock();
+        if queue.closed {
             return;
         }
-        let mut finished = self.finished.0.lock();
-        while !*finished {
-            self.finished.1.wait(&mut finished);
+        queue.closed = true;
+        queue.waiting.push(Request::Close(None));
+        match queue.job {
+            // A job that is due may need this very thread to begin: its work is done here.
+            Job::None | Job::Due => {
+                queue.job = Job::AtWork(std::thread::current().id());
+                drop(queue);
+                self.drain();
+            }
+            Job::AtWork(thread) if thread == std::thread::current().id() => {}
+            Job::AtWork(_) => {
+                drop(queue);
+                let mut finished = self.finished.0.lock();
+                while !*finished {
+                    self.finished.1.wait(&mut finished);
+                }
+            }
+        }
+    }
+
+    /// Works on the queue until it is empty.
+    fn drain(&self) {
+        while let Some(group) = self.next_group() {
+            self.commit(group);
         }
     }
 
@@ -222,7 +191,7 @@ impl Engine {
     fn next_group(&self) -> Option<Vec<Request>> {
         let mut queue = self.queue.lock();
         if queue.waiting.is_empty() {
-            queue.draining = false;
+            queue.job = Job::None;
             return None;
         }
         let mut bytes = 0;
@@ -361,7 +330,7 @@ impl Engine {
     fn tend(&self, log: &mut Log, revision: Revision) {
         let size = log.size();
         self.log_end.store(size, Ordering::Relaxed);
-        if size < self.options.segment_bytes {
+        if size < self.rotate_at.load(Ordering::Relaxed) {
             return;
         }
         match log.rotate(revision, self.env.rng.next_u64()) {
@@ -374,10 +343,15 @@ impl Engine {
                 }
                 segments.push(segment);
                 self.log_end.store(log.size(), Ordering::Relaxed);
+                self.rotate_at
+                    .store(self.options.segment_bytes, Ordering::Relaxed);
             }
             Err(error) => {
                 self.shared.metrics.disk_errors.add(1);
                 tracing::warn!(%error, "the log goes on in a full segment");
+                // Not again at each write: what is wrong now is likely to be wrong then.
+                self.rotate_at
+                    .store(size + self.options.segment_bytes / 8, Ordering::Relaxed);
                 return;
             }
         }
@@ -446,7 +420,7 @@ impl Engine {
         match closed {
             Ok(()) => log.trim(),
             Err(error) => {
-                tracing::warn!(%error, "the store was not closed cleanly; what was acknowledged is safe")
+                tracing::warn!(%error, "the store was not closed cleanly; what was acknowledged is safe");
             }
         }
         drop(self.lock.lock().take());
@@ -468,62 +442,38 @@ impl Expire for Engine {
     }
 }
 
-/// The decisions on one group.
-struct Plan {
-    answers: Vec<Answer>,
-    effects: Vec<Effect>,
-    transactions: u64,
-    sync: Sync,
-    settle: bool,
-    close: Option<Option<Reply<()>>>,
-}
-
-impl Default for Plan {
-    fn default() -> Self {
-        Self {
-            answers: Vec::new(),
-            effects: Vec::new(),
-            transactions: 0,
-            sync: Sync::Later,
-            settle: false,
-            close: None,
-        }
-    }
-}
-
-impl Plan {
-    fn add(&mut self, effect: Effect, durability: Durability) {
-        if durability == Durability::Synced {
-            self.sync = Sync::Now;
-        }
-        self.effects.push(effect);
-    }
-}
-
 /// The job that works on the queue until it is empty.
 struct Drain {
     engine: Arc<Engine>,
-    done: bool,
+    begun: bool,
 }
 
 impl Drain {
     fn run(mut self) {
-        while let Some(group) = self.engine.next_group() {
-            self.engine.commit(group);
+        self.begun = true;
+        {
+            let mut queue = self.engine.queue.lock();
+            if queue.job != Job::Due {
+                return;
+            }
+            queue.job = Job::AtWork(std::thread::current().id());
         }
-        self.done = true;
+        self.engine.drain();
     }
 }
 
 impl Drop for Drain {
     fn drop(&mut self) {
-        if self.done {
+        if self.begun {
             return;
         }
         // The executor dropped the job: nothing that is queued was done. A later request may find a live one.
         let waiting = {
             let mut queue = self.engine.queue.lock();
-            queue.draining = false;
+            if queue.job != Job::Due {
+                return;
+            }
+            queue.job = Job::None;
             std::mem::take(&mut queue.waiting)
         };
         for request in waiting {

@@ -16,6 +16,7 @@ mod format;
 mod log;
 mod reader;
 mod recover;
+mod request;
 mod state_file;
 
 pub use backup::{
@@ -31,11 +32,12 @@ use crate::store::{
 };
 use async_trait::async_trait;
 use disk::Files;
-use engine::{Engine, Parts, Request};
+use engine::{Engine, Parts};
 use format::RecordRef;
 use log::{Log, Sync};
 use orch_core::Env;
 use recover::recover;
+use request::Request;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;

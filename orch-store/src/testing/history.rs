@@ -81,7 +81,7 @@ impl Recorder {
             let on = (client * 7 + step * 5) % 3;
             let key = Bytes::from(format!("/h/{on}"));
             let value = Bytes::from(format!("{client}.{step}"));
-            if (client + step) % 3 == 0 {
+            if (client + step).is_multiple_of(3) {
                 super::kit::pause().await;
             }
             let began = self.tick();

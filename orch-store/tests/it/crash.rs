@@ -3,7 +3,7 @@
 //! The load runs once on a disk that keeps a trace; then, for each point of the trace, disks are made as a crash there
 //! could have left them, and opened. `ORCH_CRASH_POINTS` sets how many crashes a run tries.
 
-use crate::support::{in_virtual_time, one_thread, tiny};
+use crate::support::{in_virtual_time, one_thread, sleep, tiny};
 use futures::StreamExt;
 use futures::future::join_all;
 use orch_core::rng::{Rng, SeededRng};
@@ -132,7 +132,7 @@ async fn load(disk: &FaultDisk, seed: u64, acts: usize) -> Truth {
                 store.leases().revoke(id).await.expect("it is revoked");
                 truth.revoked.insert(id, (before, disk.calls()));
             }
-            Act::Sleep => tokio::time::sleep(Duration::from_millis(200)).await,
+            Act::Sleep => sleep(Duration::from_millis(200)).await,
         }
         let now = store.status().await.expect("a status").revision;
         collect(&mut watch, now, &mut truth.events).await;
@@ -269,7 +269,7 @@ async fn check(
         .expect("it writes")
         .revision;
     assert_eq!(next, Revision(status.revision.0 + 1), "{at}");
-    if n % 4 == 0 {
+    if n.is_multiple_of(4) {
         drop(store);
         let store = open(n + 1).expect("it opens again");
         assert_eq!(store.status().await.expect("a status").revision, next, "{at}");

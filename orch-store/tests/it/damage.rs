@@ -1,6 +1,6 @@
 //! Damaged files: found at opening, named, never served, never changed; and what only looks damaged.
 
-use crate::support::{in_virtual_time, one_thread, put};
+use crate::support::{in_virtual_time, one_thread, put, sleep};
 use orch_core::rng::SeededRng;
 use orch_store::embedded::{
     DirDisk, Disk, Options, RestoreOptions, check, check_disk, restore, restore_disk, verify_snapshot,
@@ -126,7 +126,7 @@ fn a_cut_in_the_middle_is_damage_and_a_torn_end_is_not() {
         let reopened = open(&torn, options).expect("a torn last write is no damage");
         assert_eq!(reopened.status().await.expect("a status").keys, 4);
         // Once the store has settled, the same cut is known to be damage.
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        sleep(Duration::from_secs(1)).await;
         let settled = disk.after_kill();
         assert!(settled.tamper(&name, |data| data[size as usize - 1] ^= 1));
         let error = open(&settled, options).map(drop).expect_err("it is damage");

@@ -1,6 +1,6 @@
 //! A disk that fails while the store is in use: writes say so, reads go on, and it heals.
 
-use crate::support::{in_virtual_time, one_thread, put, tiny};
+use crate::support::{in_virtual_time, one_thread, put, sleep, tiny};
 use futures::StreamExt;
 use orch_core::rng::{Rng, SeededRng};
 use orch_store::embedded::Options;
@@ -101,7 +101,7 @@ fn buffered_writes_survive_a_failed_sync() {
             .expect("a buffered write needs no sync");
         assert!(put(&store, "/a", "1").await.is_err(), "a synced one does");
         disk.heal();
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        sleep(Duration::from_secs(2)).await;
         // The failed sync lost what was handed over: only writing it again makes it durable.
         let rng = SeededRng::new(1);
         for _ in 0..20 {
@@ -143,7 +143,7 @@ fn random_faults_never_lose_an_acknowledged_write() {
                     last.insert(key, value);
                 }
                 if rng.below(10) == 0 {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    sleep(Duration::from_millis(100)).await;
                 }
                 let page = store
                     .range(KeyRange::all(), ReadAt::Latest, None)

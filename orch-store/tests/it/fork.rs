@@ -1,6 +1,6 @@
 //! Forks of the memory store.
 
-use crate::support::{in_virtual_time, one_thread};
+use crate::support::{in_virtual_time, one_thread, sleep};
 use futures::StreamExt;
 use orch_store::{KeyRange, MemStore, Op, ReadAt, Store, Txn};
 use std::time::Duration;
@@ -57,7 +57,7 @@ fn a_fork_goes_its_own_way() {
             .await
             .expect("a page");
         assert_eq!(past.count, 499, "the fork has the history");
-        tokio::time::sleep(Duration::from_secs(20)).await;
+        sleep(Duration::from_secs(20)).await;
         assert_eq!(one.status().await.expect("a status").keys, 891);
         assert_eq!(
             other.status().await.expect("a status").keys,

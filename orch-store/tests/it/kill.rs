@@ -37,7 +37,7 @@ fn child() {
         let start = store.status().await.expect("a status").revision;
         let writers = (0..8u32).map(|writer| {
             let store = Arc::clone(&store);
-            tokio::task::spawn(async move {
+            async move {
                 for n in 0.. {
                     let key = format!("/k/{writer}/{}", n % 50);
                     let value = format!("{start}.{n}.{}", "x".repeat(200 + n % 700));
@@ -55,9 +55,9 @@ fn child() {
                             .expect("it compacts");
                     }
                 }
-            })
+            }
         });
-        futures::future::join_all(writers.collect::<Vec<_>>()).await;
+        futures::future::join_all(writers).await;
     });
 }
 

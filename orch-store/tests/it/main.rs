@@ -4,6 +4,7 @@ mod broken;
 mod conformance;
 mod crash;
 mod damage;
+mod executor;
 mod faults;
 mod fork;
 mod kill;

@@ -1,6 +1,6 @@
 //! The embedded store against the memory store, step by step, with restarts in between.
 
-use crate::support::{in_virtual_time, one_thread, tiny};
+use crate::support::{in_virtual_time, one_thread, sleep, tiny};
 use futures::StreamExt;
 use orch_store::testing::FaultDisk;
 use orch_store::{
@@ -172,7 +172,7 @@ async fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
                 );
                 prop_assert_eq!(ours.is_ok(), theirs.is_ok());
             }
-            Step::Sleep => tokio::time::sleep(Duration::from_millis(100)).await,
+            Step::Sleep => sleep(Duration::from_millis(100)).await,
             Step::Restart => {
                 drop(store);
                 store = open(100 + n as u64);

@@ -41,6 +41,11 @@ pub(crate) fn in_virtual_time<T>(work: impl Future<Output = T>) -> T {
     runtime.expect("a runtime").block_on(work)
 }
 
+/// Lets virtual time pass.
+pub(crate) async fn sleep(time: std::time::Duration) {
+    one_thread(0).clock.sleep(time).await;
+}
+
 /// Small files, so that a short load sees rotations and checkpoints.
 pub(crate) fn tiny() -> Options {
     let history = HistoryLimits {

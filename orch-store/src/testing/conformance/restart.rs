@@ -75,7 +75,7 @@ pub async fn history_and_compaction_are_kept(subject: &dyn Subject, bed: Bed) {
                 assert_eq!(&page, state, "at {revision}");
             }
             Err(Error::Compacted { .. }) => {
-                assert!(*revision < border, "{revision} was readable before the restart")
+                assert!(*revision < border, "{revision} was readable before the restart");
             }
             Err(other) => panic!("{other:?}"),
         }

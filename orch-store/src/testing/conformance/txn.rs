@@ -41,7 +41,7 @@ pub async fn creates_updates_and_deletes_with_growing_revisions(subject: &dyn Su
     );
     match updated.results.as_slice() {
         [OpResult::Put { prev, .. }] => {
-            assert_eq!(prev.as_ref(), Some(&kv), "the answer holds what was there")
+            assert_eq!(prev.as_ref(), Some(&kv), "the answer holds what was there");
         }
         other => panic!("one put, one result, not {other:?}"),
     }

@@ -270,7 +270,7 @@ pub async fn one_that_falls_behind_is_cut_off_alone(subject: &dyn Subject, bed: 
     };
     match error {
         Some(Error::Compacted { .. }) => {
-            assert!(after(&made, start).starts_with(&seen), "a gap before the end")
+            assert!(after(&made, start).starts_with(&seen), "a gap before the end");
         }
         Some(other) => panic!("a watcher that fell behind is told so, not {other:?}"),
         None => assert_eq!(seen, after(&made, start)),
