@@ -2,6 +2,8 @@
 
 pub mod agent;
 pub mod env;
+pub mod image;
+pub mod logs;
 pub mod probe;
 pub mod runtime;
 pub mod testing;

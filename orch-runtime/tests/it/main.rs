@@ -1,3 +1,5 @@
 //! Integration tests of the node side.
 
+mod agent;
+mod cluster;
 mod conformance;

@@ -1,6 +1,6 @@
 //! What every [`Runtime`] must do, as cases that any implementor runs.
 //!
-//! ```ignore
+//! ```text
 //! let report = orch_runtime::testing::conformance::run(&my_harness).await;
 //! report.assert_passed();
 //! ```
