@@ -3,6 +3,18 @@
 //! A chain of [`AdmissionPlugin`]s runs in order: first every `mutate`, then, on the final and valid object, every
 //! `validate`. Reads see `get` and `list` requests never. Order and names are those of upstream's default plugins.
 
+mod lifecycle;
+mod node_taint;
+mod priority;
+mod service_account;
+mod tolerations;
+
+pub use lifecycle::NamespaceLifecycle;
+pub use node_taint::TaintNodesByCondition;
+pub use priority::Priority;
+pub use service_account::ServiceAccount;
+pub use tolerations::DefaultTolerationSeconds;
+
 use crate::server::ApiServer;
 use async_trait::async_trait;
 use orch_core::{GroupVersionKind, GroupVersionResource, Status, UserInfo};
@@ -54,6 +66,20 @@ pub trait Warnings: Send + Sync {
 }
 
 impl Attributes<'_> {
+    /// The 403 with which a plugin refuses; names the object, or the prefix of the name it will get.
+    pub fn forbidden(&self, object: Option<&Value>, why: impl std::fmt::Display) -> Status {
+        let meta = object.and_then(|o| o.get("metadata"));
+        let text = |field: &str| {
+            meta.and_then(|m| m.get(field))
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        };
+        let found = [self.name, text("name"), text("generateName")]
+            .into_iter()
+            .find(|n| !n.is_empty());
+        Status::forbidden(&self.resource.group_resource(), found.unwrap_or("Unknown"), why)
+    }
+
     /// Whether this is about objects of `resource` in `group` itself, not a subresource.
     #[must_use]
     pub fn is(&self, group: &str, resource: &str) -> bool {
@@ -101,6 +127,18 @@ pub trait AdmissionPlugin: Send + Sync + 'static {
 pub struct Chain(Vec<Arc<dyn AdmissionPlugin>>);
 
 impl Chain {
+    /// The plugins that every server has, in upstream's order.
+    #[must_use]
+    pub fn standard() -> Self {
+        Self(vec![
+            Arc::new(NamespaceLifecycle),
+            Arc::new(ServiceAccount),
+            Arc::new(TaintNodesByCondition),
+            Arc::new(Priority),
+            Arc::new(DefaultTolerationSeconds::default()),
+        ])
+    }
+
     /// A chain of these plugins.
     #[must_use]
     pub fn new(plugins: Vec<Arc<dyn AdmissionPlugin>>) -> Self {

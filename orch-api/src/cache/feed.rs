@@ -101,13 +101,6 @@ impl Caches {
         self.shared.revision.subscribe()
     }
 
-    /// Waits until the caches have everything that was written before the call, and returns up to where they are.
-    pub(crate) async fn catch_up(&self) -> Result<u64, Error> {
-        let latest = self.shared.store.status().await?.revision.0;
-        self.wait_for(latest).await;
-        Ok(self.revision())
-    }
-
     /// Waits until the caches are complete up to `revision`.
     pub(crate) async fn wait_for(&self, revision: u64) {
         let mut seen = self.shared.revision.subscribe();

@@ -330,7 +330,8 @@ impl Cache {
         Some(state.history.iter().skip(skip).take(max).cloned().collect())
     }
 
-    pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
+    /// Told of every change; the value is the place behind the last one.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
         self.head.subscribe()
     }
 }

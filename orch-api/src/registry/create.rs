@@ -33,19 +33,34 @@ impl Scope<'_> {
             return Err(status);
         }
         self.dedup_owners(&mut object, false);
-        self.own_create(&mut object, self.manager(&options.field_manager))?;
-        let generated =
-            meta::text(&object, "name").is_empty() && !meta::text(&object, "generateName").is_empty();
-        if !generated {
-            return self.create_decoded(object, options).await;
-        }
+        self.own_create(&mut object, self.manager(&options.field_manager));
+        self.create_decoded(object, options).await
+    }
+
+    /// Creates a decoded object: admission, a name if it asks for one, validation, storage.
+    pub(crate) async fn create_decoded(
+        &self,
+        mut object: Value,
+        options: &WriteOptions,
+    ) -> Result<Arc<Object>, Status> {
+        let namespace = self.admission_namespace(&object);
+        let name = meta::text(&object, "name").to_owned();
+        let attributes = self.attributes(Operation::Create, &namespace, &name, options.dry_run, None);
+        self.server
+            .admission()
+            .mutate(self.server, &attributes, &mut object)
+            .await?;
+        self.dedup_owners(&mut object, true);
         let base = meta::text(&object, "generateName").to_owned();
+        if !meta::text(&object, "name").is_empty() || base.is_empty() {
+            return self.finish_create(object, options, &attributes).await;
+        }
         let mut tries = 0;
         loop {
             tries += 1;
             let mut named = object.clone();
             meta::set(&mut named, "name", generate_name(self, &base));
-            match self.create_decoded(named, options).await {
+            match self.finish_create(named, options, &attributes).await {
                 Err(e) if e.is_already_exists() && tries < GENERATE_TRIES => {}
                 Err(e) if e.is_already_exists() => {
                     let name = e.details.as_ref().map(|d| d.name.clone()).unwrap_or_default();
@@ -60,23 +75,6 @@ impl Scope<'_> {
         }
     }
 
-    /// Creates a decoded object that has a name: admission, validation, storage.
-    pub(crate) async fn create_decoded(
-        &self,
-        mut object: Value,
-        options: &WriteOptions,
-    ) -> Result<Arc<Object>, Status> {
-        let namespace = self.admission_namespace(&object);
-        let name = meta::text(&object, "name").to_owned();
-        let attributes = self.attributes(Operation::Create, &namespace, &name, options.dry_run, None);
-        self.server
-            .admission()
-            .mutate(self.server, &attributes, &mut object)
-            .await?;
-        self.dedup_owners(&mut object, true);
-        self.finish_create(object, options, &attributes).await
-    }
-
     /// The part of a creation behind mutating admission, shared by create and create-on-update.
     pub(crate) async fn finish_create(
         &self,
@@ -88,8 +86,8 @@ impl Scope<'_> {
         let uid = self.env().rng.uuid();
         meta::set(&mut object, "uid", uid);
         meta::set(&mut object, "creationTimestamp", meta::time(self.now()));
-        let reserved = self.reserve(&mut object, None, options.dry_run).await?;
         strategy.prepare_for_create(&mut object);
+        let reserved = self.reserve(&mut object, None, options.dry_run)?;
         let name = meta::text(&object, "name").to_owned();
         let errors = strategy.validate_create(&object);
         if !errors.is_empty() {

@@ -1,6 +1,5 @@
 //! Deletion: at once, gracefully, or held by finalizers; of one object or a collection.
 
-use super::kinds_shim::strategy::{self, Deletion};
 use super::{
     Scope,
     create::with_revision,
@@ -9,8 +8,9 @@ use super::{
     update::has_namespace_finalizers,
     write::{Current, Written},
 };
-use crate::admission::Operation;
+use crate::{admission::Operation, crd};
 use orch_core::{Object, Status};
+use orch_kinds::strategy::{self, Deletion};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -83,6 +83,9 @@ impl Scope<'_> {
             return Ok(Step::Done(self.deleted(&existing, false)));
         }
         self.set_deletion_finalizers(&mut new, options);
+        if crd::check::is_definition(&resource.gvk) {
+            crd::check::hold_for_cleanup(&mut new, &meta::time(self.now()));
+        }
         let held = !meta::finalizers(&new).is_empty() || has_namespace_finalizers(&resource.gvk, &new);
         if deletion == Deletion::Now {
             if !held {
@@ -184,7 +187,12 @@ impl Scope<'_> {
         }
     }
 
-    fn check_preconditions(&self, name: &str, old: &Value, options: &DeleteOptions) -> Result<(), Status> {
+    pub(crate) fn check_preconditions(
+        &self,
+        name: &str,
+        old: &Value,
+        options: &DeleteOptions,
+    ) -> Result<(), Status> {
         // Upstream names the kind here, not the resource.
         let kind = orch_core::GroupResource {
             group: self.resource.gvk.group.clone(),

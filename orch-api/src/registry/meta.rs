@@ -38,11 +38,6 @@ pub(crate) fn field<'a>(object: &'a Value, field: &str) -> Option<&'a Value> {
         .filter(|v| !v.is_null())
 }
 
-/// A label's value.
-pub(crate) fn label<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
-    object.get("metadata")?.get("labels")?.get(key)?.as_str()
-}
-
 /// The finalizers.
 pub(crate) fn finalizers(object: &Value) -> Vec<String> {
     let list = field(object, "finalizers").and_then(Value::as_array);

@@ -9,7 +9,6 @@ pub(crate) mod body;
 mod convert;
 pub(crate) mod create;
 pub(crate) mod delete;
-mod kinds_shim;
 pub(crate) mod list;
 pub(crate) mod meta;
 pub(crate) mod options;

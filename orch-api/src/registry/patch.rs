@@ -2,7 +2,7 @@
 
 use super::{
     Scope,
-    body::{self, Body, media_type, unsupported},
+    body::{self, media_type, unsupported},
     options::{FieldValidation, WriteOptions},
     update::{Edit, Updated},
 };
@@ -174,7 +174,7 @@ impl Edit for Patching {
         let old = existing.value();
         let mut new = self.patched(scope, old, &resource.gvk, resource.strategy.ty())?;
         resource.strategy.apply_defaults(&mut new);
-        scope.own_update(old, &mut new, &self.manager)?;
+        scope.own_update(old, &mut new, &self.manager);
         Ok(new)
     }
 }
@@ -192,7 +192,7 @@ impl Patching {
         let old = existing.map(|o| o.value());
         let mut new = scope.own_apply(
             old,
-            intent,
+            &intent,
             &self.manager,
             self.options.force,
             self.options.validation,
@@ -218,9 +218,4 @@ pub(crate) fn patching(scope: &Scope<'_>, request: &mut ApiRequest) -> Result<Pa
         manager,
         options,
     })
-}
-
-/// A body that holds an already decoded object.
-pub(crate) fn as_body(value: Value) -> Body {
-    Body::Value(value)
 }

@@ -105,15 +105,6 @@ impl<'a> Scope<'a> {
     pub(crate) fn not_found(&self, name: &str) -> Status {
         Status::not_found(&self.resource.group_resource, name)
     }
-
-    /// The 405 of a verb that the resource has not.
-    pub(crate) fn method_not_supported(&self, verb: &str) -> Status {
-        let message = format!(
-            "{verb} is not supported on resources of kind {:?}",
-            self.resource.group_resource.to_string()
-        );
-        Status::new(StatusReason::MethodNotAllowed, message)
-    }
 }
 
 impl crate::admission::Warnings for Scope<'_> {

@@ -1,15 +1,14 @@
 //! What is particular about a kind, behind one trait: built-in kinds from facts, custom resources from their schema.
 
-use super::kinds_shim::{
-    strategy::{self, Behavior},
-    validate,
-};
 use jiff::Timestamp;
-use orch_core::{GroupVersionKind, Object};
+use orch_core::{GroupVersionKind, GroupVersionResource, Object};
 use orch_kinds::{
     defaults,
     field::FieldErrors,
+    resources::ResourceDef,
     schema::{self, TypeRef},
+    strategy::{self, Behavior},
+    table, validate,
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -46,15 +45,17 @@ pub(crate) trait Strategy: Send + Sync + 'static {
 
 /// A built-in kind.
 pub(crate) struct BuiltIn {
+    gvr: GroupVersionResource,
     gvk: GroupVersionKind,
     ty: TypeRef,
 }
 
 impl BuiltIn {
-    /// The strategy of a built-in kind.
-    pub(crate) fn new(gvk: GroupVersionKind) -> Self {
+    /// The strategy of a built-in resource.
+    pub(crate) fn new(def: &ResourceDef) -> Self {
+        let (gvr, gvk) = (def.gvr.clone(), def.gvk());
         let ty = schema::builtin(&gvk).unwrap_or_else(schema::untyped);
-        Self { gvk, ty }
+        Self { gvr, gvk, ty }
     }
 }
 
@@ -85,7 +86,7 @@ impl Strategy for BuiltIn {
         if subresource.is_empty() {
             validate::validate_update(&self.gvk, new, old)
         } else {
-            validate::validate_subresource(&self.gvk, subresource, new, old)
+            validate::validate_subresource_update(&self.gvk, subresource, new, old)
         }
     }
     fn warnings_on_create(&self, object: &Value) -> Vec<String> {
@@ -103,12 +104,16 @@ impl Strategy for BuiltIn {
     fn field_value(&self, object: &Value, field: &str) -> String {
         strategy::field_value(&self.gvk, object, field)
     }
-    fn table(&self, objects: &[Arc<Object>], _: Timestamp) -> (Value, Vec<Value>) {
-        let columns =
-            json!([{"name": "Name", "type": "string", "format": "name", "description": "", "priority": 0}]);
-        (
-            columns,
-            objects.iter().map(|o| json!({"cells": [o.name()]})).collect(),
-        )
+    fn table(&self, objects: &[Arc<Object>], now: Timestamp) -> (Value, Vec<Value>) {
+        let columns = serde_json::to_value(table::columns(&self.gvr)).unwrap_or_default();
+        let row = |object: &Arc<Object>| {
+            let mut row = json!({"cells": table::row(&self.gvk, object.value(), now)});
+            let conditions = table::row_conditions(&self.gvk, object.value());
+            if !conditions.is_empty() {
+                row["conditions"] = conditions.into();
+            }
+            row
+        };
+        (columns, objects.iter().map(row).collect())
     }
 }

@@ -5,7 +5,7 @@ use super::{
     body::Body,
     create::with_revision,
     meta,
-    options::{FieldValidation, WriteOptions},
+    options::WriteOptions,
     write::{Current, Written},
 };
 use crate::{admission::Operation, authz::Attributes as Authorization, server::forbidden};
@@ -125,8 +125,11 @@ impl Scope<'_> {
         self.dedup_owners(&mut new, true);
         self.check_revision(&new, name, current.revision)?;
         meta::set(&mut new, "resourceVersion", current.revision.to_string());
-        let reserved = self.reserve(&mut new, Some(old), options.dry_run).await?;
-        self.before_update(&mut new, old, name)?;
+        self.resource
+            .strategy
+            .prepare_for_update(&self.info.subresource, &mut new, old);
+        let reserved = self.reserve(&mut new, Some(old), options.dry_run)?;
+        self.check_update(&mut new, old, name)?;
         self.keep_owner_times(&mut new, old);
         self.server
             .admission()
@@ -215,11 +218,10 @@ impl Scope<'_> {
         })
     }
 
-    /// Kind rules and validation of an update.
-    fn before_update(&self, new: &mut Value, old: &Value, name: &str) -> Result<(), Status> {
+    /// Validation of an update.
+    fn check_update(&self, new: &mut Value, old: &Value, name: &str) -> Result<(), Status> {
         let strategy = &self.resource.strategy;
         let subresource = &self.info.subresource;
-        strategy.prepare_for_update(subresource, new, old);
         let errors = strategy.validate_update(subresource, new, old);
         if !errors.is_empty() {
             return Err(errors.into_status(&self.resource.gvk, name));
@@ -353,23 +355,12 @@ impl Edit for Replace {
     async fn edit(&mut self, scope: &Scope<'_>, existing: Option<&Arc<Object>>) -> Result<Value, Status> {
         let mut new = self.object.clone();
         match existing {
-            Some(existing) => scope.own_update(existing.value(), &mut new, &self.manager)?,
-            None => scope.own_create(&mut new, &self.manager)?,
+            Some(existing) => scope.own_update(existing.value(), &mut new, &self.manager),
+            None => scope.own_create(&mut new, &self.manager),
         }
         Ok(new)
     }
     fn uid(&self) -> Option<String> {
         Some(meta::text(&self.object, "uid").to_owned()).filter(|u| !u.is_empty())
-    }
-}
-
-/// Parameters of a write that is not a client's own.
-impl WriteOptions {
-    /// A write by one of the server's own parts.
-    pub(crate) fn internal() -> Self {
-        Self {
-            validation: FieldValidation::Ignore,
-            ..Self::default()
-        }
     }
 }

@@ -5,7 +5,9 @@ use super::{
     leases::LeasePool,
     serving::{Serving, prefixes},
 };
-use crate::{admission::Chain, authz::Authorizer, cache::Caches};
+use crate::{
+    admission::Chain, alloc::Pools, authz::Authorizer, cache::Caches, registry::resource::prefix_of,
+};
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use orch_core::Env;
@@ -63,7 +65,7 @@ impl ApiServerBuilder {
             connect: BTreeMap::new(),
             create: BTreeMap::new(),
             raw: Vec::new(),
-            admission: Chain::default(),
+            admission: Chain::standard(),
         }
     }
     /// The range that cluster IPs come from. A second call adds the range of the other IP family.
@@ -89,6 +91,24 @@ impl ApiServerBuilder {
     #[must_use]
     pub fn event_ttl(mut self, ttl: Duration) -> Self {
         self.event_ttl = ttl;
+        self
+    }
+    /// Replaces the authorizer.
+    #[must_use]
+    pub fn authorizer(mut self, authorizer: Arc<dyn Authorizer>) -> Self {
+        self.authorizer = authorizer;
+        self
+    }
+    /// Replaces the admission chain, which is [`Chain::standard`] otherwise.
+    #[must_use]
+    pub fn admission(mut self, chain: Chain) -> Self {
+        self.admission = chain;
+        self
+    }
+    /// Adds a plugin at the end of the admission chain.
+    #[must_use]
+    pub fn admission_plugin(mut self, plugin: Arc<dyn crate::admission::AdmissionPlugin>) -> Self {
+        self.admission.push(plugin);
         self
     }
     /// Serves a streaming or proxying subresource.
@@ -133,6 +153,17 @@ impl ApiServerBuilder {
         self.raw.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
         let caches = Caches::start(self.env.clone(), self.store.clone(), prefixes()).await?;
         let serving = Serving::built_in(&caches, self.event_ttl);
+        for (endpoint, handler) in super::reviews::endpoints() {
+            self.create.entry(endpoint).or_insert(handler);
+        }
+        let mut pools = Pools::new(&self.service_cidrs, self.node_ports);
+        if let Some(services) = caches.get(&prefix_of("", "services", false)) {
+            services
+                .range("", None, 0, |_| true, usize::MAX)
+                .objects
+                .iter()
+                .for_each(|s| pools.occupy(s));
+        }
         let inner = Inner {
             env: self.env,
             store: self.store,
@@ -141,8 +172,10 @@ impl ApiServerBuilder {
             serving: ArcSwap::from_pointee(serving),
             table_changed: tokio::sync::watch::channel(1).0,
             admission: self.admission,
+            pools: Arc::new(parking_lot::Mutex::new(pools)),
             leases: LeasePool::default(),
             event_ttl: self.event_ttl,
+            background: parking_lot::Mutex::default(),
             connect: self.connect,
             create: self.create,
             raw: self.raw,
@@ -151,6 +184,13 @@ impl ApiServerBuilder {
             inner: Arc::new(inner),
         };
         server.authorizer().attach(server.reader());
+        crate::bootstrap::ensure(&server, &self.advertise, self.advertise_port).await?;
+        let (first, served) = tokio::sync::oneshot::channel();
+        let follow = Box::pin(crate::crd::follow(server.weak(), first));
+        let task = server.env().spawner.spawn("api-custom-resources", follow);
+        server.inner.background.lock().push(task);
+        // Objects of custom resources are reachable from the first moment on.
+        drop(served.await);
         Ok(server)
     }
 }

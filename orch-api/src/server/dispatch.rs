@@ -4,7 +4,7 @@ use super::{ApiServer, ConnectContext, Endpoint, RequestInfo, ServedResource};
 use crate::{
     admission::{Attributes, Operation},
     registry::{
-        Resource, Scope, body,
+        Scope, body,
         options::{DeleteOptions, ListOptions, WriteOptions},
         output::Shape,
     },
@@ -297,10 +297,11 @@ pub(crate) fn method_not_allowed() -> Status {
     Status::new(StatusReason::MethodNotAllowed, message)
 }
 
-/// What a stored resource's write changed, for the parts that follow some resources closely.
 impl Scope<'_> {
     /// Called after each stored write: `old` and `new` as far as they exist.
     pub(crate) fn written(&self, old: Option<&Arc<Object>>, new: Option<&Arc<Object>>) {
-        let _: (Option<&Arc<Object>>, Option<&Arc<Object>>, &Arc<Resource>) = (old, new, &self.resource);
+        if let (Some(old), None) = (old, new) {
+            self.release(old.value());
+        }
     }
 }

@@ -10,6 +10,7 @@ mod dispatch;
 mod extend;
 mod leases;
 mod request_info;
+mod reviews;
 mod serving;
 mod table;
 
@@ -21,7 +22,7 @@ pub use table::{CustomFacts, ResourceTable, ServedGroup, ServedResource, version
 pub(crate) use authorize::forbidden;
 pub(crate) use dispatch::{method_not_allowed, not_served};
 
-use crate::{admission::Chain, authz::Authorizer, cache::Caches};
+use crate::{admission::Chain, alloc::Pools, authz::Authorizer, cache::Caches};
 use arc_swap::ArcSwap;
 use orch_core::{Env, Object};
 use orch_store::Store;
@@ -32,6 +33,17 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 #[derive(Clone)]
 pub struct ApiServer {
     inner: Arc<Inner>,
+}
+
+/// A server that lives only as long as somebody else holds it: for its own background work.
+#[derive(Clone)]
+pub(crate) struct WeakServer(std::sync::Weak<Inner>);
+
+impl WeakServer {
+    /// The server, if it still lives.
+    pub(crate) fn upgrade(&self) -> Option<ApiServer> {
+        self.0.upgrade().map(|inner| ApiServer { inner })
+    }
 }
 
 /// Group, resource, subresource.
@@ -45,11 +57,22 @@ struct Inner {
     serving: ArcSwap<Serving>,
     table_changed: tokio::sync::watch::Sender<u64>,
     admission: Chain,
+    pools: Arc<parking_lot::Mutex<Pools>>,
     leases: leases::LeasePool,
     event_ttl: Duration,
+    background: parking_lot::Mutex<Vec<orch_core::spawn::TaskHandle>>,
     connect: BTreeMap<Endpoint, Arc<dyn ConnectHandler>>,
     create: BTreeMap<Endpoint, Arc<dyn CreateHandler>>,
     raw: Vec<(String, Arc<dyn RawEndpoint>)>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.background
+            .get_mut()
+            .iter()
+            .for_each(orch_core::spawn::TaskHandle::abort);
+    }
 }
 
 impl ApiServer {
@@ -83,8 +106,23 @@ impl ApiServer {
     pub fn reader(&self) -> Arc<dyn ObjectReader> {
         Arc::new(Reader(Arc::downgrade(&self.inner)))
     }
+    /// This server for its own background work, which must not keep it alive.
+    pub(crate) fn weak(&self) -> WeakServer {
+        WeakServer(Arc::downgrade(&self.inner))
+    }
+    /// Told of every change of a resource's objects.
+    pub(crate) fn changes_of(
+        &self,
+        group: &str,
+        resource: &str,
+    ) -> Option<tokio::sync::watch::Receiver<u64>> {
+        self.inner.cache_of(group, resource).map(|c| c.subscribe())
+    }
     pub(crate) fn caches(&self) -> &Caches {
         &self.inner.caches
+    }
+    pub(crate) fn pools(&self) -> &Arc<parking_lot::Mutex<Pools>> {
+        &self.inner.pools
     }
     pub(crate) fn admission(&self) -> &Chain {
         &self.inner.admission

@@ -3,13 +3,17 @@
 use super::{ApiServer, Inner, ResourceTable, ServedResource};
 use crate::{
     cache::{Cache, Caches},
+    crd,
     registry::{
-        Resource,
+        Resource, Strategy,
         resource::{Conversion, prefix_of},
+        scope::store_status,
         strategy::BuiltIn,
     },
 };
-use orch_store::Durability;
+use orch_core::{Object, Status};
+use orch_kinds::resources::ResourceDef;
+use orch_store::{Durability, KeyRange, ReadAt};
 use std::{sync::Arc, time::Duration};
 
 /// A snapshot of what is served.
@@ -102,7 +106,7 @@ fn built_in(served: &Arc<ServedResource>, caches: &Caches, event_ttl: Duration) 
     Some(Arc::new(Resource {
         group_resource: def.gvr.group_resource(),
         gvk: def.gvk(),
-        strategy: Arc::new(BuiltIn::new(def.gvk())),
+        strategy: strategy_of(def),
         cache,
         conversion,
         ttl,
@@ -111,17 +115,25 @@ fn built_in(served: &Arc<ServedResource>, caches: &Caches, event_ttl: Duration) 
     }))
 }
 
+fn strategy_of(def: &ResourceDef) -> Arc<dyn Strategy> {
+    let built_in = Arc::new(BuiltIn::new(def));
+    if crd::check::is_definition(&def.gvk()) {
+        Arc::new(crd::check::Definitions(built_in))
+    } else {
+        built_in
+    }
+}
+
 impl Inner {
     /// The cache of a resource, in whichever version it is served.
     pub(super) fn cache_of(&self, group: &str, resource: &str) -> Option<Arc<Cache>> {
-        let custom = self
-            .serving
-            .load()
-            .table
-            .resources()
-            .iter()
-            .any(|r| r.custom.is_some() && r.gvr.group == group && r.gvr.resource == resource);
-        self.caches.get(&prefix_of(group, resource, custom))
+        let built_in = !group.contains('.') || group.ends_with(".k8s.io");
+        let found = if built_in {
+            self.caches.get(&prefix_of(group, resource, false))
+        } else {
+            None
+        };
+        found.or_else(|| self.caches.get(&prefix_of(group, resource, true)))
     }
 }
 
@@ -147,5 +159,26 @@ impl ApiServer {
             Arc::new(new)
         });
         self.inner.table_changed.send_replace(generation);
+    }
+
+    /// Reads an object from the store, for the server's own parts when the cache may not have it yet.
+    pub(crate) async fn look_up(
+        &self,
+        group: &str,
+        version: &str,
+        resource: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Arc<Object>>, Status> {
+        let Some((_, Some(resource))) = self.resource(group, version, resource) else {
+            return Ok(None);
+        };
+        let keys = KeyRange::key(resource.store_key(&resource.key(namespace, name)));
+        let page = self
+            .store()
+            .range(keys, ReadAt::Latest, None)
+            .await
+            .map_err(|e| store_status(&e))?;
+        Ok(page.kvs.first().and_then(|kv| resource.cache.object_at(kv)))
     }
 }

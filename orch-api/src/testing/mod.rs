@@ -9,7 +9,9 @@
 //! ```
 
 use crate::{ApiServer, ApiServerBuilder, LocalClient, authz::AlwaysAllow};
-use orch_core::{ApiClient, Env, UserInfo, clock::SimClock, rng::SeededRng, spawn::TokioSpawner};
+use orch_core::{
+    ApiClient, Env, UserInfo, client::ApiRequest, clock::SimClock, rng::SeededRng, spawn::TokioSpawner,
+};
 use orch_store::MemStore;
 use std::sync::Arc;
 
@@ -44,7 +46,18 @@ impl TestCluster {
             Ok(server) => server,
             Err(error) => panic!("the API server did not start: {error:?}"),
         };
-        Self { server, env }
+        let cluster = Self { server, env };
+        // Pods need it; where the controller that makes it runs, it finds it made.
+        for namespace in ["default", "kube-system"] {
+            let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts");
+            let account = serde_json::json!({"metadata": {"name": "default"}});
+            let made = cluster
+                .client()
+                .call(ApiRequest::new(http::Method::POST, path).value(account))
+                .await;
+            assert!(made.is_ok(), "{made:?}");
+        }
+        cluster
     }
 
     /// The handles of a test: a clock from 2026-01-01, numbers from seed 1, the current runtime.

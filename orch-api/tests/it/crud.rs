@@ -1,69 +1,20 @@
 //! Create, read, update, delete and watch through the in-process client.
 
+use crate::util::{list, object};
 use futures::StreamExt;
 use http::Method;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::ConfigMap};
 use orch_api::testing::TestCluster;
 use orch_core::{
-    Api, Status,
-    client::{ApiClient, ApiRequest, ApiResponse, ListParams, Patch, ResponseBody, WatchEventType},
+    Api,
+    client::{ListParams, Patch, WatchEventType},
 };
 use serde_json::{Value, json};
-use std::sync::Arc;
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
 fn map(name: &str, data: Value) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": {"app": name}}, "data": data})
-}
-
-async fn call(
-    client: &Arc<dyn ApiClient>,
-    method: Method,
-    path: &str,
-    body: Value,
-) -> Result<ApiResponse, Status> {
-    let (path, query) = path.split_once('?').unwrap_or((path, ""));
-    let mut request = ApiRequest::new(method, path);
-    for (k, v) in query.split('&').filter_map(|p| p.split_once('=')) {
-        request = request.param(k, v);
-    }
-    if !body.is_null() {
-        request = request.value(body);
-    }
-    client.call(request).await
-}
-
-async fn object(
-    client: &Arc<dyn ApiClient>,
-    method: Method,
-    path: &str,
-    body: Value,
-) -> Result<Value, Status> {
-    Ok(call(client, method, path, body)
-        .await?
-        .into_object()?
-        .value()
-        .clone())
-}
-
-async fn list(
-    client: &Arc<dyn ApiClient>,
-    path: &str,
-) -> Result<(Vec<String>, String, Option<String>), Status> {
-    match call(client, Method::GET, path, Value::Null).await?.body {
-        ResponseBody::List {
-            items,
-            resource_version,
-            continue_token,
-            ..
-        } => Ok((
-            items.iter().map(|o| o.name().to_owned()).collect(),
-            resource_version,
-            continue_token,
-        )),
-        other => panic!("not a list: {other:?}"),
-    }
 }
 
 #[tokio::test(start_paused = true)]
