@@ -137,9 +137,10 @@ impl Subject for Embedded {
 
 /// A store with the operations that cases use, each of which must succeed.
 pub(crate) struct Sut<'a> {
+    // First, so that it is closed before its directory goes.
+    store: Option<Arc<dyn Store>>,
     pub(crate) subject: &'a dyn Subject,
     pub(crate) bed: Bed,
-    store: Option<Arc<dyn Store>>,
 }
 
 impl<'a> Sut<'a> {
