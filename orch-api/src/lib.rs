@@ -26,6 +26,7 @@ pub mod kubeconfig;
 pub mod kubelet;
 pub mod local;
 pub mod pki;
+mod protobuf;
 mod registry;
 pub mod server;
 pub mod setup_error;

@@ -150,6 +150,16 @@ impl Chain {
         self.0.push(plugin);
     }
 
+    /// Puts a plugin in the place of the one with the same name, or at the end if there is none.
+    #[must_use]
+    pub fn with(mut self, plugin: Arc<dyn AdmissionPlugin>) -> Self {
+        match self.0.iter_mut().find(|held| held.name() == plugin.name()) {
+            Some(held) => *held = plugin,
+            None => self.0.push(plugin),
+        }
+        self
+    }
+
     pub(crate) async fn mutate(
         &self,
         server: &ApiServer,

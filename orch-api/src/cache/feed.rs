@@ -91,6 +91,12 @@ impl Caches {
         answer.await.ok()
     }
 
+    /// Forgets all changes, as time does: a watch can then start after the present only.
+    pub(crate) fn forget(&self) {
+        let routes = self.shared.routes.read();
+        routes.values().for_each(|cache| cache.forget(self.revision()));
+    }
+
     /// Up to which revision all caches are complete.
     pub(crate) fn revision(&self) -> u64 {
         *self.shared.revision.borrow()

@@ -4,7 +4,10 @@ use bytes::Bytes;
 use orch_core::Object;
 use parking_lot::Mutex;
 use serde_json::Value;
-use std::sync::{Arc, OnceLock};
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicU64, Ordering},
+};
 
 /// An object whose bytes were handed to the store. Whoever learns its revision first, the writer from the answer or
 /// the feed from its watch, completes it; both get the same [`Object`].
@@ -12,6 +15,8 @@ pub(crate) struct Pending {
     bytes: Bytes,
     value: Mutex<Option<Value>>,
     object: OnceLock<Arc<Object>>,
+    /// The revision once it is known, 0 before.
+    revision: AtomicU64,
 }
 
 impl Pending {
@@ -25,6 +30,7 @@ impl Pending {
             bytes,
             value: Mutex::new(Some(value)),
             object: OnceLock::new(),
+            revision: AtomicU64::new(0),
         }
     }
 
@@ -33,9 +39,14 @@ impl Pending {
         &self.bytes
     }
 
-    /// Whether `stored` is this very write.
+    /// Whether `stored` is this very buffer.
     pub(crate) fn is(&self, stored: &Bytes) -> bool {
         self.bytes.as_ptr() == stored.as_ptr() && self.bytes.len() == stored.len()
+    }
+
+    /// Whether the write is known to have happened no later than `revision`.
+    pub(crate) fn is_over(&self, revision: u64) -> bool {
+        (1..=revision).contains(&self.revision.load(Ordering::Acquire))
     }
 
     /// The object at its revision. Only the first call's `revision` counts.
@@ -43,6 +54,7 @@ impl Pending {
         self.object
             .get_or_init(|| {
                 let value = self.value.lock().take().unwrap_or_default();
+                self.revision.store(revision, Ordering::Release);
                 Arc::new(Object::from_value(at_revision(value, revision)))
             })
             .clone()

@@ -121,6 +121,14 @@ impl Cache {
         self.pending.lock().clear();
     }
 
+    /// Forgets all changes up to `revision` at least.
+    pub(super) fn forget(&self, revision: u64) {
+        let mut state = self.state.write();
+        state.first += state.history.len() as u64;
+        state.history.clear();
+        state.complete_after = revision.max(state.last);
+    }
+
     fn key_of<'a>(&self, key: &'a [u8]) -> Option<&'a str> {
         std::str::from_utf8(key).ok()?.strip_prefix(self.prefix.as_str())
     }
@@ -191,21 +199,26 @@ impl Cache {
         self.head.send_replace(head);
     }
 
-    /// The decoded form of a stored value: the writer's own, the cached one, or parsed now.
+    /// The decoded form of a stored value: the writer's own, or parsed now.
     fn object_of(&self, kv: &KeyValue) -> Option<Arc<Object>> {
-        {
-            let mut pending = self.pending.lock();
-            if let Some(list) = pending.get_mut(&kv.key)
-                && let Some(at) = list.iter().position(|p| p.is(&kv.value))
-            {
-                let found = list.swap_remove(at);
-                if list.is_empty() {
-                    pending.remove(&kv.key);
-                }
-                return Some(found.object(kv.mod_revision.0));
+        let revision = kv.mod_revision.0;
+        let mut written = None;
+        let mut pending = self.pending.lock();
+        if let Some(list) = pending.get_mut(&kv.key) {
+            // A store that copies values hands back equal ones.
+            let same = list.iter().position(|p| p.is(&kv.value));
+            let same = same.or_else(|| list.iter().position(|p| p.bytes() == &kv.value));
+            written = same.map(|at| list.remove(at));
+            list.retain(|p| !p.is_over(revision));
+            if list.is_empty() {
+                pending.remove(&kv.key);
             }
         }
-        decode(&kv.value, kv.mod_revision.0)
+        drop(pending);
+        match written {
+            Some(pending) => Some(pending.object(revision)),
+            None => decode(&kv.value, revision),
+        }
     }
 
     /// The object of a key-value that was read from the store, shared with the cache if it has this revision.

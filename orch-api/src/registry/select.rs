@@ -1,6 +1,6 @@
 //! Label and field selectors on cached objects.
 
-use super::Resource;
+use super::{Resource, resource::Conversion};
 use orch_core::{
     Object, Status,
     selector::{FieldSelector, LabelSelector},
@@ -69,7 +69,17 @@ impl Selection {
     }
 
     /// Whether a stored object is selected.
-    pub(crate) fn matches(&self, object: &Object) -> bool {
+    pub(crate) fn matches(&self, object: &Arc<Object>) -> bool {
+        // Fields have their names of the served version.
+        let converted = matches!(
+            self.resource.conversion,
+            Conversion::Events | Conversion::Autoscaler
+        );
+        let object = if converted && !self.fields.is_everything() {
+            &self.resource.conversion.served(object)
+        } else {
+            object
+        };
         let value = object.value();
         if !self.labels.is_everything() {
             let labels = value.get("metadata").and_then(|m| m.get("labels"));

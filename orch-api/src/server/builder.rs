@@ -174,7 +174,6 @@ impl ApiServerBuilder {
             admission: self.admission,
             pools: Arc::new(parking_lot::Mutex::new(pools)),
             leases: LeasePool::default(),
-            event_ttl: self.event_ttl,
             background: parking_lot::Mutex::default(),
             connect: self.connect,
             create: self.create,

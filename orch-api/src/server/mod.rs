@@ -27,7 +27,7 @@ use arc_swap::ArcSwap;
 use orch_core::{Env, Object};
 use orch_store::Store;
 use serving::Serving;
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 /// A running API server. Cheap to clone; all clones are the same server.
 #[derive(Clone)]
@@ -59,7 +59,6 @@ struct Inner {
     admission: Chain,
     pools: Arc<parking_lot::Mutex<Pools>>,
     leases: leases::LeasePool,
-    event_ttl: Duration,
     background: parking_lot::Mutex<Vec<orch_core::spawn::TaskHandle>>,
     connect: BTreeMap<Endpoint, Arc<dyn ConnectHandler>>,
     create: BTreeMap<Endpoint, Arc<dyn CreateHandler>>,

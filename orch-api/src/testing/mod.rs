@@ -74,6 +74,15 @@ impl TestCluster {
         }
     }
 
+    /// Makes the server forget what has changed so far: who watches from before now is told that it is too late, and
+    /// must list again.
+    pub async fn forget_history(&self) {
+        if let Ok(status) = self.server.store().status().await {
+            self.server.caches().wait_for(status.revision.0).await;
+        }
+        self.server.caches().forget();
+    }
+
     /// A client with every right.
     #[must_use]
     pub fn client(&self) -> Arc<dyn ApiClient> {

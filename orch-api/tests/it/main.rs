@@ -1,5 +1,6 @@
 //! Integration tests of the API server.
 
+mod core;
 mod crd;
 mod crud;
 mod https;
