@@ -2,7 +2,7 @@
 
 use crate::{
     config::ControllerConfig,
-    deployment, endpoints, endpointslice, gc, namespace, node_ipam, node_lifecycle, pod_gc, replicaset,
+    deployment, endpoints, endpointslice, gc, job, namespace, node_ipam, node_lifecycle, pod_gc, replicaset,
     root_ca, serviceaccount,
     shared::{
         ClientHandle, Context,
@@ -16,8 +16,12 @@ use tokio::sync::oneshot;
 
 /// Every controller of this crate over one set of shared informers: one watch per resource.
 ///
-/// ```ignore
+/// ```no_run
+/// # use orch_controllers::{ControllerConfig, ControllerSet};
+/// # async fn run(env: orch_core::Env, client: std::sync::Arc<dyn orch_core::ApiClient>) {
+/// let shutdown = orch_core::spawn::Shutdown::new();
 /// ControllerSet::new(env, client, ControllerConfig::default()).run(shutdown).await;
+/// # }
 /// ```
 pub struct ControllerSet {
     env: Env,
@@ -72,6 +76,7 @@ impl ControllerSet {
             deployment::controller(&ctx),
             endpointslice::controller(&ctx),
             endpoints::controller(&ctx),
+            job::controller(&ctx),
             serviceaccount::controller(&ctx),
             namespace::controller(&ctx, self.discovery.clone()),
             node_lifecycle::controller(&ctx),

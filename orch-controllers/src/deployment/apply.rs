@@ -42,41 +42,28 @@ impl Deployments {
                 _ => {}
             }
         }
+        let mut base = deployment.clone();
         if let Some(revision) = &plan.revision {
             let patch = json!({"metadata": {"uid": deployment.metadata.uid, "annotations": {annotations::REVISION: revision}}});
-            self.ctx
+            base = self
+                .ctx
                 .api::<Deployment>(&key.namespace)
                 .patch(&key.name, Patch::merge(patch))
                 .await?;
-        }
-        self.write_status(key, deployment, plan.status, plan.revision.is_some())
-            .await
-    }
-
-    async fn write_status(
-        &self,
-        key: &ObjectKey,
-        deployment: &Arc<Deployment>,
-        status: DeploymentStatus,
-        moved: bool,
-    ) -> Result<(), Error> {
-        if deployment.status.as_ref() == Some(&status) {
-            return Ok(());
-        }
-        let api = self.ctx.api::<Deployment>(&key.namespace);
-        let mut new = (**deployment).clone();
-        if moved {
-            // The revision's patch made a new resource version; nobody else's change may be lost over it.
-            let live = api.get(&key.name).await?;
-            if live.metadata.generation != deployment.metadata.generation
-                || uid(&live.metadata) != uid(&deployment.metadata)
-            {
+            if base.metadata.generation != deployment.metadata.generation {
+                // The status to be written is that of another generation.
                 return Err(Error::NotYet("it changed meanwhile".into()));
             }
-            new = (*live).clone();
         }
-        new.status = Some(status);
-        api.replace_status(&new).await?;
+        if base.status.as_ref() == Some(&plan.status) {
+            return Ok(());
+        }
+        let mut new = (*base).clone();
+        new.status = Some(plan.status);
+        self.ctx
+            .api::<Deployment>(&key.namespace)
+            .replace_status(&new)
+            .await?;
         Ok(())
     }
 

@@ -116,9 +116,9 @@ pub(super) fn plan(observed: &Observed, now: Timestamp) -> Result<Plan, Error> {
         return Ok(pass.end_with_counts());
     }
     if limits.rolling {
-        pass.roll()
+        pass.roll();
     } else {
-        pass.recreate()
+        pass.recreate();
     }
     Ok(pass.end_with_progress())
 }

@@ -314,11 +314,7 @@ fn old_sets_are_collected_by_revision_beyond_the_limit() {
         };
         world.settle().unwrap();
     }
-    let revisions: Vec<_> = world
-        .sets
-        .iter()
-        .filter_map(|s| annotations::revision(s))
-        .collect();
+    let revisions: Vec<_> = world.sets.iter().filter_map(annotations::revision).collect();
     assert_eq!(revisions, [3, 4]);
 }
 

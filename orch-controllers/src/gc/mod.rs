@@ -19,11 +19,11 @@ use orch_core::{
     controller::Controller,
     informer::{RawDelta, RawInformer},
     spawn::Shutdown,
-    workqueue::WorkQueue,
+    workqueue::{Backoff, WorkQueue},
 };
 use parking_lot::Mutex;
 use reconcile::Collector;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// State shared by the watches and the workers.
 struct Shared {
@@ -49,7 +49,13 @@ pub async fn run(ctx: Context, discovery: Arc<dyn Discovery>, shutdown: Shutdown
     });
     let queue = WorkQueue::new(&ctx.env);
     let mut known: BTreeMap<GroupVersionResource, Arc<RawInformer>> = BTreeMap::new();
-    discover(&ctx, &*discovery, &shared, &queue, &mut known).await;
+    let mut backoff = Backoff::new(Duration::from_millis(200), ctx.config.discovery_period);
+    while !discover(&ctx, &*discovery, &shared, &queue, &mut known).await {
+        tokio::select! {
+            () = backoff.wait(&ctx.env) => {}
+            () = shutdown.wait() => return,
+        }
+    }
     // Without all of the graph, dependents of owners not seen yet would cause needless questions.
     let synced = futures::future::join_all(known.values().map(|i| i.wait_synced()));
     tokio::select! {
@@ -76,19 +82,19 @@ pub async fn run(ctx: Context, discovery: Arc<dyn Discovery>, shutdown: Shutdown
     }
 }
 
-/// Starts to watch resources that are new.
+/// Starts to watch resources that are new. Answers whether the server could be asked.
 async fn discover(
     ctx: &Context,
     discovery: &dyn Discovery,
     shared: &Arc<Shared>,
     queue: &Arc<WorkQueue<ObjectKey>>,
     known: &mut BTreeMap<GroupVersionResource, Arc<RawInformer>>,
-) {
+) -> bool {
     let found = match discovery.discover().await {
         Ok(found) => found,
         Err(error) => {
             tracing::warn!(%error, "discovery failed");
-            return;
+            return false;
         }
     };
     for resource in found.resources {
@@ -118,6 +124,7 @@ async fn discover(
         });
         known.insert(resource.gvr, informer);
     }
+    true
 }
 
 #[cfg(test)]

@@ -126,7 +126,7 @@ impl Cluster {
         let (env, api, stop) = (self.env.clone(), self.api.clone(), self.shutdown.clone());
         let work = async move {
             while !stop.is_triggered() {
-                env.clock.sleep(Duration::from_millis(20)).await;
+                env.clock.sleep(Duration::from_millis(100)).await;
                 let nodes: Vec<Arc<Node>> = Api::all(api.clone())
                     .list(&ListParams::default())
                     .await
@@ -179,7 +179,7 @@ impl Cluster {
                 if dead.lock().contains(&name) {
                     continue;
                 }
-                if tick % 25 == 0 {
+                if tick.is_multiple_of(25) {
                     renew(&env, &api, &name).await;
                 }
                 tick += 1;

@@ -223,7 +223,7 @@ async fn faults_delay_but_do_not_break() {
         cluster.patch::<Deployment>("web", image).await;
         cluster.run(60).await;
         cluster.faults.set(Faults::default());
-        cluster.run(1200).await;
+        cluster.run(300).await;
         let pods: Vec<Arc<Pod>> = cluster.list().await;
         let images: Vec<_> = pods
             .iter()

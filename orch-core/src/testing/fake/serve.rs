@@ -287,7 +287,7 @@ impl Call<'_> {
         match media {
             // Lists are replaced whole also in strategic patches: good enough for what tests do.
             "application/merge-patch+json" | "application/strategic-merge-patch+json" => {
-                merge_patch(&mut new, patch)
+                merge_patch(&mut new, patch);
             }
             other => {
                 let why = format!("this server does not support {other}");
