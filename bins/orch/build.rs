@@ -8,10 +8,17 @@ fn main() {
     let out = PathBuf::from(variable("OUT_DIR")).join("orch-demo");
     let mut rustc = Command::new(variable("RUSTC"));
     rustc
-        .args(["--edition=2024", "--crate-name=orch_demo", "--target", &variable("TARGET")])
+        .args([
+            "--edition=2024",
+            "--crate-name=orch_demo",
+            "--target",
+            &variable("TARGET"),
+        ])
         .args(["-Copt-level=s", "-Cpanic=abort", "-Cstrip=symbols", "-Clto=fat"])
         .args(["-Ctarget-feature=+crt-static", "demo/main.rs", "-o"])
         .arg(&out);
-    let status = rustc.status().unwrap_or_else(|e| panic!("running {rustc:?}: {e}"));
+    let status = rustc
+        .status()
+        .unwrap_or_else(|e| panic!("running {rustc:?}: {e}"));
     assert!(status.success(), "building the demo web server failed: {rustc:?}");
 }

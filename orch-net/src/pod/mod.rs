@@ -6,6 +6,8 @@
 
 pub mod ipam;
 pub mod link;
+mod sim;
 mod veth;
 
+pub use sim::SimNetwork;
 pub use veth::{VethConfig, VethNetwork};

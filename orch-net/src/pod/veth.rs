@@ -92,6 +92,16 @@ impl VethNetwork {
         Ok(())
     }
 
+    /// Removes the link of a pod, without a network of its own: for taking down what an ended process left.
+    ///
+    /// # Errors
+    /// [`NetworkError::Failed`].
+    pub async fn forget(pod_uid: &str) -> Result<(), NetworkError> {
+        link::remove_link(&link_name(pod_uid))
+            .await
+            .map_err(|e| error("detach", pod_uid, e))
+    }
+
     fn base_rules(&self, range: Ipv4Net) -> String {
         let (table, pods, services) = (
             &self.config.table,

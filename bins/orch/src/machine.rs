@@ -1,0 +1,372 @@
+//! The node side of one machine: agents, container runtime, pod network, service proxy, cluster DNS.
+
+use crate::{demo, privileges};
+use ipnet::Ipv4Net;
+use orch_core::{
+    ApiClient, Env,
+    informer::SharedInformers,
+    node::{NetworkBackend, NetworkError},
+    spawn::Shutdown,
+};
+use orch_net::{
+    dns::{DnsConfig, DnsServer, host_resolvers},
+    feed,
+    pod::{SimNetwork, VethConfig, VethNetwork, ipam, link},
+    proxy::{
+        ServiceProxy,
+        nftables::{NftablesConfig, NftablesProxy},
+        userspace::{LoopbackAddresses, UserspaceProxy},
+    },
+};
+use orch_oci::{Config as OciConfig, OciRuntime};
+use orch_runtime::{
+    agent::{NodeAgent, NodeConfig, machine::FixedMachine},
+    probe::SimProbes,
+    runtime::{
+        Runtime,
+        sim::{SimOptions, SimRuntime},
+    },
+    volume::NoFiles,
+};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// What makes containers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RuntimeKind {
+    /// The embedded OCI runtime.
+    Embedded,
+    /// Nothing: containers are simulated.
+    Sim,
+}
+
+/// One node of a machine.
+#[derive(Debug, Clone)]
+pub struct NodeParts {
+    /// Name of the Node object.
+    pub name: String,
+    /// Range of its pods.
+    pub pod_cidr: Ipv4Net,
+    /// Its address; by default the gateway of its pod range.
+    pub ip: Option<Ipv4Addr>,
+    /// Port of its own API.
+    pub port: u16,
+}
+
+/// Settings of a [`Machine`].
+#[derive(Debug, Clone)]
+pub struct MachineConfig {
+    /// Where pods, images and addresses are kept.
+    pub data_dir: PathBuf,
+    /// What makes containers.
+    pub runtime: RuntimeKind,
+    /// The nodes.
+    pub nodes: Vec<NodeParts>,
+    /// All pods of the cluster.
+    pub cluster_cidr: Ipv4Net,
+    /// Cluster IPs.
+    pub service_cidr: Ipv4Net,
+    /// Address of cluster DNS.
+    pub dns_ip: Ipv4Addr,
+    /// Cluster domain.
+    pub domain: String,
+}
+
+/// Why a machine could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MachineError {
+    /// Privileges are missing.
+    #[error(
+        "real containers need root; missing: {}. Without root, --runtime sim runs the whole control plane with simulated pods",
+        .0.join(", ")
+    )]
+    Privileges(Vec<&'static str>),
+    /// The container runtime.
+    #[error("container runtime: {0}")]
+    Runtime(#[from] orch_oci::Error),
+    /// The pod network.
+    #[error("pod network: {0}")]
+    Network(#[from] NetworkError),
+    /// An address of this machine.
+    #[error("network: {0}")]
+    Link(#[from] link::LinkError),
+    /// Files and sockets.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was being done.
+        what: String,
+        /// The system's error.
+        source: std::io::Error,
+    },
+}
+
+/// How Services are proxied, for telling the user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyMode {
+    /// Kernel rules.
+    Nftables,
+    /// Sockets on the cluster IPs, for want of `nft`.
+    Userspace,
+    /// Not at all: simulated pods answer nobody.
+    None,
+}
+
+/// The running node side of this machine.
+pub struct Machine {
+    /// How Services are proxied.
+    pub proxy: ProxyMode,
+    dns: Option<Arc<DnsServer>>,
+}
+
+/// The address that a node has unless told otherwise.
+#[must_use]
+pub fn gateway(pod_cidr: Ipv4Net) -> Ipv4Addr {
+    ipam::gateway(pod_cidr)
+}
+
+impl Machine {
+    /// Starts the nodes; each talks to the API server through the client that `client_of` gives for its name, proxy and
+    /// DNS through the first one's. Ends with `shutdown`; containers run on.
+    ///
+    /// # Errors
+    /// [`MachineError`].
+    pub async fn start(
+        env: &Env,
+        config: &MachineConfig,
+        client_of: impl Fn(&str) -> Arc<dyn ApiClient>,
+        shutdown: &Shutdown,
+    ) -> Result<Self, MachineError> {
+        let Some(first) = config.nodes.first() else {
+            return Ok(Self {
+                proxy: ProxyMode::None,
+                dns: None,
+            });
+        };
+        if config.runtime == RuntimeKind::Sim {
+            for node in &config.nodes {
+                let agent = sim_agent(env, config, node, client_of(&node.name));
+                let stop = shutdown.clone();
+                env.spawner
+                    .spawn("node", Box::pin(async move { agent.run(stop).await }));
+            }
+            return Ok(Self {
+                proxy: ProxyMode::None,
+                dns: None,
+            });
+        }
+        let missing = privileges::missing_for_containers();
+        if !missing.is_empty() {
+            return Err(MachineError::Privileges(missing));
+        }
+        let nft = NftablesProxy::probe().await;
+        if let Err(e) = &nft {
+            tracing::warn!("{e}: Services go through a userspace proxy");
+        }
+        let mut agents = Vec::new();
+        for node in &config.nodes {
+            agents.push(real_agent(env, config, node, client_of(&node.name), nft.is_ok()).await?);
+        }
+        let (proxy, mode): (Arc<dyn ServiceProxy>, ProxyMode) = match nft {
+            Ok(()) => {
+                let rules = NftablesConfig {
+                    table: "orch-services".into(),
+                    service_cidr: config.service_cidr,
+                    pod_cidr: config.cluster_cidr,
+                };
+                (Arc::new(NftablesProxy::new(rules)), ProxyMode::Nftables)
+            }
+            Err(_) => {
+                let proxy = UserspaceProxy::on_cluster_ips(env.clone(), Arc::new(LoopbackAddresses));
+                (Arc::new(proxy), ProxyMode::Userspace)
+            }
+        };
+        let dns = start_dns(env, config).await?;
+        let informers = SharedInformers::new(env, client_of(&first.name), shutdown);
+        let local: BTreeSet<String> = config.nodes.iter().map(|n| n.name.clone()).collect();
+        spawn_feeds(
+            env,
+            &informers,
+            proxy,
+            dns.clone(),
+            local,
+            &config.domain,
+            shutdown,
+        );
+        for agent in agents {
+            let stop = shutdown.clone();
+            env.spawner
+                .spawn("node", Box::pin(async move { agent.run(stop).await }));
+        }
+        Ok(Self {
+            proxy: mode,
+            dns: Some(dns),
+        })
+    }
+
+    /// Where cluster DNS listens.
+    #[must_use]
+    pub fn dns(&self) -> &[SocketAddr] {
+        self.dns.as_ref().map_or(&[], |dns| dns.listening())
+    }
+}
+
+fn spawn_feeds(
+    env: &Env,
+    informers: &SharedInformers,
+    proxy: Arc<dyn ServiceProxy>,
+    dns: Arc<DnsServer>,
+    local: BTreeSet<String>,
+    domain: &str,
+    shutdown: &Shutdown,
+) {
+    let (env_, informers_, nodes, stop) = (env.clone(), informers.clone(), local.clone(), shutdown.clone());
+    let rules = async move { feed::run_proxy(&env_, &informers_, proxy, nodes, stop).await };
+    env.spawner.spawn("service-proxy", Box::pin(rules));
+    let (informers_, domain, stop) = (informers.clone(), domain.to_owned(), shutdown.clone());
+    let records = async move { feed::run_dns(&informers_, dns, &domain, stop).await };
+    env.spawner.spawn("cluster-dns", Box::pin(records));
+    let (env_, informers_, stop) = (env.clone(), informers.clone(), shutdown.clone());
+    let routes = async move { feed::run_routes(&env_, &informers_, local, stop).await };
+    env.spawner.spawn("routes", Box::pin(routes));
+}
+
+async fn start_dns(env: &Env, config: &MachineConfig) -> Result<Arc<DnsServer>, MachineError> {
+    link::add_loopback_address(IpAddr::V4(config.dns_ip)).await?;
+    let resolvers = host_resolvers(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default());
+    let listen = vec![SocketAddr::new(IpAddr::V4(config.dns_ip), 53)];
+    let dns = DnsConfig {
+        listen,
+        forward: resolvers,
+    };
+    let started = DnsServer::start(env, dns, &config.domain).await;
+    started.map(Arc::new).map_err(|source| MachineError::Io {
+        what: "starting cluster DNS".into(),
+        source,
+    })
+}
+
+fn node_config(config: &MachineConfig, node: &NodeParts) -> NodeConfig {
+    let ip = node.ip.unwrap_or_else(|| gateway(node.pod_cidr));
+    let mut agent = NodeConfig::new(
+        node.name.clone(),
+        IpAddr::V4(ip),
+        node_dir(&config.data_dir, &node.name),
+    );
+    agent.port = node.port;
+    agent.pod_cidrs = vec![node.pod_cidr.to_string()];
+    agent.cluster_dns = vec![IpAddr::V4(config.dns_ip)];
+    agent.cluster_domain.clone_from(&config.domain);
+    agent
+}
+
+fn node_dir(data_dir: &Path, node: &str) -> PathBuf {
+    data_dir.join("nodes").join(node)
+}
+
+async fn real_agent(
+    env: &Env,
+    config: &MachineConfig,
+    node: &NodeParts,
+    client: Arc<dyn ApiClient>,
+    nftables: bool,
+) -> Result<NodeAgent, MachineError> {
+    let dir = node_dir(&config.data_dir, &node.name);
+    let io = |what: &str, path: &Path| {
+        let what = format!("{what} {}", path.display());
+        move |source| MachineError::Io { what, source }
+    };
+    let runtime_dir = dir.join("runtime");
+    std::fs::create_dir_all(&runtime_dir).map_err(io("creating", &runtime_dir))?;
+    share_images(&config.data_dir, &runtime_dir).map_err(io("linking the images into", &runtime_dir))?;
+    let runtime = OciRuntime::open(env.clone(), OciConfig::new(&runtime_dir)).await?;
+    demo::ensure_images(&runtime.image_store())?;
+    let network = VethNetwork::new(VethConfig {
+        dir: dir.join("network"),
+        cluster_cidr: config.cluster_cidr,
+        service_cidr: config.service_cidr,
+        table: format!(
+            "orch-pods-{}",
+            node.pod_cidr.network().to_string().replace('.', "-")
+        ),
+        nftables,
+    });
+    network.set_range(node.pod_cidr).await?;
+    let network: Arc<dyn NetworkBackend> = Arc::new(network);
+    let runtime: Arc<dyn Runtime> = Arc::new(runtime);
+    Ok(NodeAgent::new(
+        node_config(config, node),
+        env.clone(),
+        client,
+        runtime,
+        network,
+    ))
+}
+
+/// All nodes of a machine share one image store.
+fn share_images(data_dir: &Path, runtime_dir: &Path) -> std::io::Result<()> {
+    let store = images_dir(data_dir);
+    std::fs::create_dir_all(&store)?;
+    let link = runtime_dir.join("images");
+    match std::os::unix::fs::symlink(store.canonicalize()?, &link) {
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
+/// Where the images of a data directory live.
+#[must_use]
+pub fn images_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("images")
+}
+
+fn sim_agent(env: &Env, config: &MachineConfig, node: &NodeParts, client: Arc<dyn ApiClient>) -> NodeAgent {
+    let options = SimOptions {
+        all_images_present: true,
+        ..SimOptions::default()
+    };
+    let runtime = SimRuntime::new(env.clone(), options);
+    let probes = Arc::new(SimProbes(runtime.clone()));
+    let network = Arc::new(SimNetwork::new(node.pod_cidr));
+    let mut agent = node_config(config, node);
+    // A simulated node has nothing to stream from.
+    agent.port = 0;
+    NodeAgent::new(agent, env.clone(), client, runtime, network)
+        .with_files(Arc::new(NoFiles))
+        .with_probes(probes)
+        .with_machine(Arc::new(FixedMachine::new(8, 32 << 30)))
+}
+
+/// Ends every pod of a data directory and removes its network. Nothing may run on the directory meanwhile.
+///
+/// # Errors
+/// The first thing that could not be removed.
+pub async fn teardown(data_dir: &Path) -> Result<(), MachineError> {
+    let nodes = data_dir.join("nodes");
+    let entries = match std::fs::read_dir(&nodes) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => {
+            return Err(MachineError::Io {
+                what: format!("reading {}", nodes.display()),
+                source,
+            });
+        }
+    };
+    let mut first = Ok(());
+    for entry in entries.flatten() {
+        first = first.and(orch_oci::teardown(&entry.path().join("runtime")).map_err(MachineError::from));
+        let ips = entry.path().join("network/ips");
+        for ip in std::fs::read_dir(&ips).into_iter().flatten().flatten() {
+            if let Ok(uid) = std::fs::read_to_string(ip.path()) {
+                first = first.and(VethNetwork::forget(&uid).await.map_err(MachineError::from));
+            }
+            drop(std::fs::remove_file(ip.path()));
+        }
+    }
+    first
+}
