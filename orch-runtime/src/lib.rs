@@ -6,5 +6,6 @@ pub mod image;
 pub mod logs;
 pub mod probe;
 pub mod runtime;
+pub mod server;
 pub mod testing;
 pub mod volume;

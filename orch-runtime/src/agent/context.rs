@@ -14,7 +14,7 @@ use crate::{
     runtime::Runtime,
     volume::PodFiles,
 };
-use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Node, Pod, PodStatus, Service};
 use orch_core::{
     Env,
     client::ApiClient,
@@ -74,6 +74,8 @@ pub(crate) struct PodHandle {
     pub dirty: Arc<AtomicBool>,
     /// It runs no more, or never will: it takes no resources.
     pub over: Arc<AtomicBool>,
+    /// The status computed last.
+    pub status: Arc<Mutex<Option<PodStatus>>>,
 }
 
 impl PodHandle {

@@ -19,6 +19,7 @@ pub mod kill;
 pub mod machine;
 mod node;
 pub mod node_status;
+mod node_view;
 mod objects;
 mod pod;
 mod publish;
@@ -33,4 +34,5 @@ mod tokens;
 pub mod view;
 
 pub use config::NodeConfig;
+pub(crate) use node_view::NodeView;
 pub use run::NodeAgent;

@@ -5,6 +5,7 @@ use super::{
     config::NodeConfig,
     context::{Context, PodHandle, PodInput, object_changed},
     machine::{HostMachine, Machine},
+    node_view::NodeView,
     objects::Objects,
     pod::PodWorker,
     spec,
@@ -16,6 +17,7 @@ use crate::{
     image::Images,
     probe::{NetProbes, ProbeTransport},
     runtime::{Runtime, RuntimeEvent},
+    server::ServerConfig,
     volume::{DiskFiles, PodFiles},
 };
 use futures::StreamExt;
@@ -48,6 +50,7 @@ pub struct NodeAgent {
     files: Arc<dyn PodFiles>,
     transport: Arc<dyn ProbeTransport>,
     machine: Arc<dyn Machine>,
+    server: Option<ServerConfig>,
 }
 
 impl std::fmt::Debug for NodeAgent {
@@ -75,6 +78,7 @@ impl NodeAgent {
             client,
             runtime,
             network,
+            server: None,
         }
     }
 
@@ -99,6 +103,16 @@ impl NodeAgent {
         self
     }
 
+    /// Also serves the agent's own HTTPS API. The port of the listener becomes the node's.
+    #[must_use]
+    pub fn with_server(mut self, server: ServerConfig) -> Self {
+        if let Ok(address) = server.listener.local_addr() {
+            self.config.port = address.port();
+        }
+        self.server = Some(server);
+        self
+    }
+
     /// Runs the node until `shutdown`. Containers run on after that, and the next agent finds them.
     pub async fn run(self, shutdown: Shutdown) {
         let agent = self.start(&shutdown).await;
@@ -108,7 +122,7 @@ impl NodeAgent {
     async fn start(self, shutdown: &Shutdown) -> Running {
         let pods: Arc<Mutex<BTreeMap<String, PodHandle>>> = Arc::default();
         let changed = pods.clone();
-        let (env, client) = (self.env, self.client);
+        let (env, client, server) = (self.env, self.client, self.server);
         let info = self.runtime.info().await;
         let host = self
             .files
@@ -123,7 +137,7 @@ impl NodeAgent {
             host: parse_resolv_conf(&String::from_utf8_lossy(&host)),
         };
         let objects = Objects::new(env.clone(), client.clone(), move |uid| {
-            object_changed(&changed, uid)
+            object_changed(&changed, uid);
         });
         let ctx = Arc::new(Context {
             recorder: EventRecorder::new(&env, client.clone(), "kubelet", &self.config.name),
@@ -146,6 +160,13 @@ impl NodeAgent {
             env,
         });
         ctx.provisional_node().await;
+        if let Some(server) = server {
+            let view = NodeView::new(ctx.clone());
+            ctx.env.spawner.spawn(
+                "node api",
+                Box::pin(crate::server::serve(server, view, shutdown.clone())),
+            );
+        }
         Running {
             ctx,
             finished: BTreeSet::new(),
@@ -274,6 +295,7 @@ impl Running {
             over: Arc::new(AtomicBool::new(
                 rejected.is_some() || spec::is_terminal(spec::status(pod).phase.as_deref()),
             )),
+            status: Arc::default(),
         };
         self.ctx.pods.lock().insert(uid.clone(), handle.clone());
         let worker = PodWorker::new(self.ctx.clone(), handle, rejected);

@@ -39,7 +39,7 @@ impl PodView {
     #[must_use]
     pub fn of(uid: &str, sandboxes: &[SandboxState], containers: &[ContainerState]) -> Self {
         let mut sandboxes: Vec<_> = sandboxes.iter().filter(|s| s.pod.uid == uid).cloned().collect();
-        sandboxes.sort_by(|a, b| (b.pod.attempt, b.created_at).cmp(&(a.pod.attempt, a.created_at)));
+        sandboxes.sort_by_key(|s| std::cmp::Reverse((s.pod.attempt, s.created_at)));
         let ours = |c: &&ContainerState| sandboxes.iter().any(|s| s.id == c.sandbox);
         let mut containers: Vec<_> = containers.iter().filter(ours).cloned().collect();
         containers.sort_by(|a, b| (b.created_at, b.attempt, &b.id).cmp(&(a.created_at, a.attempt, &a.id)));

@@ -81,7 +81,7 @@ impl Images {
                 warning,
                 reason,
                 message,
-            })
+            });
         };
         let soon = |clock: &dyn Clock| plus(clock.now(), self.limits.initial);
         let fail = |reason, message| ImageFailure {

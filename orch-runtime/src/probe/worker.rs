@@ -32,6 +32,9 @@ pub struct ProbeTarget {
 
 type Tell = Arc<dyn Fn(&str, bool, &'static str, String) + Send + Sync>;
 
+/// Tells a probe of its container, and ends it.
+type ProbeTask = (watch::Sender<Option<ProbeTarget>>, TaskHandle);
+
 /// The probes of one pod.
 pub struct ProbeSet {
     env: Env,
@@ -41,7 +44,7 @@ pub struct ProbeSet {
     results: Arc<Mutex<ProbeResults>>,
     changed: Arc<Notify>,
     tell: Tell,
-    tasks: BTreeMap<(String, ProbeKind), (watch::Sender<Option<ProbeTarget>>, TaskHandle)>,
+    tasks: BTreeMap<(String, ProbeKind), ProbeTask>,
 }
 
 impl std::fmt::Debug for ProbeSet {

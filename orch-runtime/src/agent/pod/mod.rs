@@ -382,6 +382,7 @@ impl PodWorker {
             }
             self.state.phase_is_terminal = terminal;
         }
+        *self.handle.status.lock() = Some(self.status.clone());
         self.publisher.publish(&self.pod, &self.status);
     }
 

@@ -35,9 +35,9 @@ pub fn phase(
         let status = find(init, &container.name);
         let Some(status) = status else {
             if is_sidecar(container) {
-                unknown += 1
+                unknown += 1;
             } else {
-                pending_init += 1
+                pending_init += 1;
             }
             continue;
         };
@@ -50,9 +50,9 @@ pub fn phase(
             } else if ended(&status).is_none() {
                 pending_sidecars += 1;
                 if now.waiting.is_some() {
-                    waiting += 1
+                    waiting += 1;
                 } else {
-                    unknown += 1
+                    unknown += 1;
                 }
             }
             continue;
