@@ -23,7 +23,7 @@ use crate::{
         Authorizer, Rbac, Union, escalation::RbacEscalation, node::NodeAuthorizer,
         node_restriction::NodeRestriction,
     },
-    discovery::{Check, Discovery, Health, OpenApi, OpenApiSource, Version},
+    discovery::{Check, Discovery, Health, OpenApi, Version},
     http::{Dispatch, Metrics, Server, ServerParts},
     kubelet::Kubelet,
     pki::{KeyAndCert, Pki},
@@ -65,8 +65,6 @@ pub struct FrontendConfig {
     pub audiences: Vec<String>,
     /// Further health checks.
     pub checks: Vec<Check>,
-    /// OpenAPI documents, if there are any.
-    pub openapi: Option<Arc<dyn OpenApiSource>>,
     /// Ends watches, refuses readiness and stops serving when given.
     pub shutdown: Shutdown,
 }
@@ -79,7 +77,6 @@ impl FrontendConfig {
             issuer: DEFAULT_ISSUER.into(),
             audiences: Vec::new(),
             checks: Vec::new(),
-            openapi: None,
             shutdown: Shutdown::new(),
         }
     }
@@ -155,11 +152,9 @@ impl Frontend {
         for path in ["/.well-known/openid-configuration", "/openid/v1/jwks"] {
             builder = builder.raw_endpoint(path, keys.clone());
         }
-        if let Some(source) = config.openapi {
-            let openapi = Arc::new(OpenApi(source));
-            for path in ["/openapi/v2", "/openapi/v3", "/openapi/v3/*"] {
-                builder = builder.raw_endpoint(path, openapi.clone());
-            }
+        let openapi = OpenApi::new();
+        for path in ["/openapi/v2", "/openapi/v3", "/openapi/v3/*"] {
+            builder = builder.raw_endpoint(path, openapi.clone());
         }
         let builder = builder
             .raw_endpoint("/version", Arc::new(Version))

@@ -10,9 +10,11 @@
 mod aggregated;
 mod health;
 mod legacy;
+mod openapi;
 mod version;
 
 pub use health::{Check, Health};
+pub use openapi::OpenApi;
 pub use version::{GIT_VERSION, Version};
 
 use crate::server::{ApiServer, RawEndpoint, ResourceTable};
@@ -24,7 +26,6 @@ use orch_core::{
     client::{ApiRequest, ApiResponse, ResponseBody},
 };
 use parking_lot::Mutex;
-use serde_json::Value;
 use std::{collections::BTreeMap, sync::Arc};
 
 /// Media type of the aggregated form.
@@ -165,59 +166,4 @@ fn wants_aggregated(headers: &HeaderMap) -> bool {
         }
     }
     false
-}
-
-/// A source of OpenAPI documents: built-in kinds and those of the custom resources in the table.
-pub trait OpenApiSource: Send + Sync + 'static {
-    /// The v2 document.
-    fn v2(&self, table: &ResourceTable) -> Bytes;
-    /// The v3 index: path (`apis/apps/v1`) and hash of each document.
-    fn v3_index(&self, table: &ResourceTable) -> Vec<(String, String)>;
-    /// One v3 document.
-    fn v3(&self, table: &ResourceTable, path: &str) -> Option<Bytes>;
-}
-
-/// Serves `/openapi/v2` and `/openapi/v3`.
-pub struct OpenApi(pub Arc<dyn OpenApiSource>);
-
-impl std::fmt::Debug for OpenApi {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("OpenApi")
-    }
-}
-
-#[async_trait]
-impl RawEndpoint for OpenApi {
-    async fn call(
-        &self,
-        server: &ApiServer,
-        _: &UserInfo,
-        request: ApiRequest,
-    ) -> Result<ApiResponse, Status> {
-        let table = server.resources();
-        match request.path.trim_end_matches('/') {
-            "/openapi/v2" => Ok(raw("application/json", self.0.v2(&table))),
-            "/openapi/v3" => {
-                let paths: serde_json::Map<String, Value> = self
-                    .0
-                    .v3_index(&table)
-                    .into_iter()
-                    .map(|(path, hash)| {
-                        let url = format!("/openapi/v3/{path}?hash={hash}");
-                        (path, serde_json::json!({"serverRelativeURL": url}))
-                    })
-                    .collect();
-                Ok(raw(
-                    "application/json",
-                    serde_json::json!({"paths": paths}).to_string(),
-                ))
-            }
-            path => {
-                let document = path
-                    .strip_prefix("/openapi/v3/")
-                    .and_then(|p| self.0.v3(&table, p));
-                Ok(raw("application/json", document.ok_or_else(not_found)?))
-            }
-        }
-    }
 }

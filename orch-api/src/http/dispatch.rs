@@ -8,12 +8,12 @@ use super::{
     metrics::Metrics,
     negotiate::{Encoding, negotiate},
 };
-use crate::server::RequestInfo;
+use crate::{protobuf, server::RequestInfo};
 use futures::{FutureExt, StreamExt, future::BoxFuture};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use orch_core::{
     Env, Status, StatusReason, UserInfo,
-    client::{ApiRequest, ResponseBody, Upgraded},
+    client::{ApiRequest, RequestBody, ResponseBody, Upgraded},
     spawn::Shutdown,
 };
 use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
@@ -28,6 +28,7 @@ pub struct Dispatch {
     pub(super) env: Env,
     pub(super) metrics: Arc<Metrics>,
     pub(super) shutdown: Shutdown,
+    tags: encode::EntityTags,
 }
 
 /// Gives the client's side of an upgraded connection, once the 101 was sent.
@@ -80,15 +81,22 @@ pub(crate) fn body_limit(info: &RequestInfo) -> usize {
     }
 }
 
+/// Turns a protobuf body into a parsed one, so that everybody behind sees only JSON's data model.
+fn take_protobuf(info: &RequestInfo, request: &mut ApiRequest) -> Result<(), Status> {
+    let RequestBody::Bytes(bytes) = &request.body else { return Ok(()) };
+    let media_type = request.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    if proxied(info) || media_type.split(';').next().map(str::trim) != Some(protobuf::MEDIA_TYPE) {
+        return Ok(());
+    }
+    request.body = RequestBody::Value(protobuf::decode(bytes)?);
+    request.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(())
+}
+
 impl Dispatch {
     /// Requests go to `backend`; watches end when `shutdown` is given.
     pub fn new(backend: Arc<dyn Backend>, env: Env, metrics: Arc<Metrics>, shutdown: Shutdown) -> Self {
-        Self {
-            backend,
-            env,
-            metrics,
-            shutdown,
-        }
+        Self { backend, env, metrics, shutdown, tags: encode::EntityTags::default() }
     }
 
     /// Answers `request` of `user`; every failure is an answer too. `client` is there if the connection can be
@@ -97,9 +105,12 @@ impl Dispatch {
         &self,
         user: &UserInfo,
         info: &RequestInfo,
-        request: ApiRequest,
+        mut request: ApiRequest,
         client: Option<UpgradedClient>,
     ) -> Response<Body> {
+        if let Err(status) = take_protobuf(info, &mut request) {
+            return encode::error(&status);
+        }
         let route = match () {
             () if is_upgrade(&request.headers) => Route::Connect,
             () if info.verb == "watch" && info.resource_request => Route::Watch,
@@ -153,7 +164,7 @@ impl Dispatch {
         let answer = self.backend.call(user, request).await?;
         let tag = match &answer.body {
             ResponseBody::Raw { bytes, .. } if tagged && !info.resource_request => {
-                Some(encode::entity_tag(bytes))
+                Some(self.tags.of(bytes))
             }
             _ => None,
         };

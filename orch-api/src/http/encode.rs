@@ -11,7 +11,7 @@ use orch_core::{
     client::{ApiResponse, ResponseBody},
 };
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::{collections::VecDeque, fmt::Write, sync::Arc};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const YAML: HeaderValue = HeaderValue::from_static("application/yaml");
@@ -115,9 +115,31 @@ pub(crate) fn error(status: &Status) -> Response<Body> {
     response
 }
 
-/// A strong tag of a document's bytes (RFC 9110, 8.8.3), as upstream writes it.
-pub(super) fn entity_tag(bytes: &Bytes) -> HeaderValue {
-    use std::fmt::Write;
+/// Strong tags of documents (RFC 9110, 8.8.3). Documents are kept and shared by those who make them, so the digest of
+/// each is kept too.
+#[derive(Default)]
+pub(super) struct EntityTags(parking_lot::Mutex<VecDeque<(Bytes, HeaderValue)>>);
+
+impl EntityTags {
+    /// So many documents are remembered.
+    const HELD: usize = 64;
+
+    pub(super) fn of(&self, document: &Bytes) -> HeaderValue {
+        let same = |held: &Bytes| held.as_ptr() == document.as_ptr() && held.len() == document.len();
+        if let Some((_, tag)) = self.0.lock().iter().find(|(held, _)| same(held)) {
+            return tag.clone();
+        }
+        let tag = entity_tag(document);
+        let mut held = self.0.lock();
+        if held.len() >= Self::HELD {
+            held.pop_front();
+        }
+        held.push_back((document.clone(), tag.clone()));
+        tag
+    }
+}
+
+fn entity_tag(bytes: &Bytes) -> HeaderValue {
     let mut tag = String::with_capacity(66);
     tag.push('"');
     for byte in ring::digest::digest(&ring::digest::SHA256, bytes).as_ref() {
