@@ -12,12 +12,13 @@
 //! let config = FrontendConfig::new(listener.address().to_string());
 //! let (builder, frontend) = Frontend::equip(builder, env, &pki, &access, config)?;
 //! let api = builder.build().await?;
+//! frontend.publish(&api).await?;
 //! frontend.server(&api)?.serve(vec![listener]).await;
 //! # Ok(()) }
 //! ```
 
 use crate::{
-    ApiServer, ApiServerBuilder, SetupError,
+    ApiServer, ApiServerBuilder, LocalClient, SetupError,
     authn::{Authenticator, BearerTokens},
     authz::{
         Authorizer, Rbac, Union, escalation::RbacEscalation, node::NodeAuthorizer,
@@ -29,7 +30,8 @@ use crate::{
     pki::{KeyAndCert, Pki},
     tokens::{DEFAULT_ISSUER, OpenIdKeys, TokenAuthority, TokenRequests, TokenReviews},
 };
-use orch_core::{Env, spawn::Shutdown};
+use k8s_openapi::api::core::v1::ConfigMap;
+use orch_core::{Api, Env, Status, client::Patch, spawn::Shutdown};
 use std::sync::Arc;
 
 /// Who may do what: the standard authorizers, Node and RBAC.
@@ -134,7 +136,7 @@ impl Frontend {
             builder = builder.connect_handler(group, resource, subresource, kubelet.clone());
         }
         let discovery = Discovery::new(config.external.clone());
-        for path in ["/api", "/api/*", "/apis", "/apis/*"] {
+        for path in ["/", "/api", "/api/*", "/apis", "/apis/*"] {
             builder = builder.raw_endpoint(path, discovery.clone());
         }
         let health = Health::new(config.shutdown.clone(), config.checks);
@@ -196,6 +198,38 @@ impl Frontend {
     #[must_use]
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
+    }
+
+    /// Writes `kube-system/extension-apiserver-authentication`, from which API servers that extend this one learn how
+    /// to authenticate requests.
+    ///
+    /// # Errors
+    /// Whatever the server says.
+    pub async fn publish(&self, api: &ApiServer) -> Result<(), Status> {
+        let client = LocalClient::privileged(api.clone());
+        let maps = Api::<ConfigMap>::namespaced(Arc::new(client), "kube-system");
+        let data = serde_json::json!({
+            "client-ca-file": self.client_ca,
+            "requestheader-client-ca-file": self.front_proxy_ca,
+            "requestheader-allowed-names": "[\"front-proxy-client\"]",
+            "requestheader-username-headers": "[\"X-Remote-User\"]",
+            "requestheader-uid-headers": "[\"X-Remote-Uid\"]",
+            "requestheader-group-headers": "[\"X-Remote-Group\"]",
+            "requestheader-extra-headers-prefix": "[\"X-Remote-Extra-\"]",
+        });
+        let name = "extension-apiserver-authentication";
+        match maps
+            .patch(name, Patch::merge(serde_json::json!({"data": data})))
+            .await
+        {
+            Err(e) if e.is_not_found() => {
+                let map =
+                    serde_json::json!({"metadata": {"name": name, "namespace": "kube-system"}, "data": data});
+                let map = serde_json::from_value(map).map_err(Status::internal)?;
+                maps.create(&map).await.map(drop)
+            }
+            result => result.map(drop),
+        }
     }
 
     /// The HTTPS server in front of `api`, the server that the equipped builder built.

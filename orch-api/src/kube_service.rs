@@ -1,7 +1,10 @@
 //! The `kube` client without a socket: a `tower` service over an [`ApiServer`] and a user.
 //!
-//! ```ignore
-//! let client = kube::Client::new(KubeService::new(api, user), "default");
+//! ```no_run
+//! # fn example(api: orch_api::ApiServer) -> kube::Client {
+//! let user = orch_core::UserInfo::new("me", &["system:masters"]);
+//! kube::Client::new(orch_api::kube_service::KubeService::new(api, user), "default")
+//! # }
 //! ```
 //!
 //! Requests take the same way as over HTTPS, from decoding on; nothing is authenticated, since the caller says who it

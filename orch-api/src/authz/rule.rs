@@ -164,18 +164,14 @@ pub(super) fn missing(owned: &[PolicyRule], wanted: &[PolicyRule]) -> Vec<String
         .iter()
         .flat_map(PolicyRule::atoms)
         .filter(|atom| !owned.iter().any(|o| o.covers(atom)));
-    let mut merged: BTreeMap<(Vec<String>, Vec<String>, Vec<String>), PolicyRule> = BTreeMap::new();
+    let mut merged = BTreeMap::<[Vec<String>; 3], PolicyRule>::new();
     let mut texts = BTreeSet::new();
     for atom in uncovered {
         if !atom.non_resource_urls.is_empty() {
             texts.insert(atom.compact());
             continue;
         }
-        let key = (
-            atom.api_groups.clone(),
-            atom.resources.clone(),
-            atom.resource_names.clone(),
-        );
+        let key = [&atom.api_groups, &atom.resources, &atom.resource_names].map(Clone::clone);
         merged
             .entry(key)
             .and_modify(|rule| rule.verbs.extend(atom.verbs.iter().cloned()))

@@ -15,11 +15,13 @@ use std::{collections::BTreeSet, fmt::Write, sync::Arc, time::Duration};
 /// A store that takes longer than this is not healthy.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 
+type Run = dyn Fn(&ApiServer) -> BoxFuture<'static, Result<(), String>> + Send + Sync;
+
 /// A named condition of health: `Err` says why it does not hold, for the log only.
 #[derive(Clone)]
 pub struct Check {
     name: String,
-    run: Arc<dyn Fn(&ApiServer) -> BoxFuture<'static, Result<(), String>> + Send + Sync>,
+    run: Arc<Run>,
     /// Asked for readiness only: a server that fails it must not be restarted for it.
     readiness_only: bool,
 }

@@ -4,11 +4,13 @@ use crate::server::{ResourceTable, ServedGroup, ServedResource};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use orch_core::{GroupVersion, GroupVersionKind};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 
 /// The document at a path without a trailing slash.
 pub(super) fn document(table: &ResourceTable, path: &str, address: &str) -> Option<Value> {
     let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     match parts[..] {
+        [""] => Some(json!({"paths": paths(table)})),
         ["api"] => Some(json!({
             "kind": "APIVersions",
             "versions": table.groups().iter().filter(|g| g.name.is_empty()).flat_map(|g| &g.versions).collect::<Vec<_>>(),
@@ -28,6 +30,35 @@ pub(super) fn document(table: &ResourceTable, path: &str, address: &str) -> Opti
         ["apis", group, version] if !group.is_empty() => resources(table, &GroupVersion::new(group, version)),
         _ => None,
     }
+}
+
+/// Everything that can be asked for without naming a resource, sorted.
+fn paths(table: &ResourceTable) -> BTreeSet<String> {
+    const FIXED: [&str; 12] = [
+        "/.well-known/openid-configuration",
+        "/api",
+        "/apis",
+        "/apis/",
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/openid/v1/jwks",
+        "/readyz",
+        "/version",
+    ];
+    let mut paths: BTreeSet<String> = FIXED.iter().map(ToString::to_string).collect();
+    for group in table.groups() {
+        let root = if group.name.is_empty() {
+            "/api".to_owned()
+        } else {
+            format!("/apis/{}", group.name)
+        };
+        paths.extend(group.versions.iter().map(|v| format!("{root}/{v}")));
+        paths.insert(root);
+    }
+    paths
 }
 
 fn named(table: &ResourceTable) -> impl Iterator<Item = &ServedGroup> {

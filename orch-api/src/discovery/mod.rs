@@ -2,6 +2,7 @@
 //!
 //! | path | endpoint |
 //! |---|---|
+//! | `/` | [`Discovery`]: the paths there are |
 //! | `/api`, `/apis`, `/api/v1`, `/apis/G`, `/apis/G/V` | [`Discovery`], in the old form and as `APIGroupDiscoveryList` |
 //! | `/version` | [`Version`] |
 //! | `/healthz`, `/livez`, `/readyz` and below | [`Health`] |

@@ -34,7 +34,10 @@ impl OpenApi {
             let served = table
                 .resources()
                 .iter()
-                .map(|r| Served { resource: r.def.clone(), schema: r.custom.as_ref().map(|c| c.schema.clone()) })
+                .map(|r| Served {
+                    resource: r.def.clone(),
+                    schema: r.custom.as_ref().map(|c| c.schema.clone()),
+                })
                 .collect();
             *held = (table.generation, Arc::new(held.1.with(served)));
         }
@@ -44,7 +47,11 @@ impl OpenApi {
 
 /// Whether the client takes the protobuf form of the v2 document, before or without JSON.
 fn wants_protobuf(headers: &HeaderMap) -> bool {
-    let clauses = headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
+    let clauses = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','));
     for clause in clauses.map(|c| c.split(';').next().unwrap_or_default().trim()) {
         if clause == V2_PROTOBUF || clause == "application/com.github.proto-openapi.spec.v2.v1.0+protobuf" {
             return true;
@@ -58,12 +65,18 @@ fn wants_protobuf(headers: &HeaderMap) -> bool {
 
 #[async_trait]
 impl RawEndpoint for OpenApi {
-    async fn call(&self, server: &ApiServer, _: &UserInfo, request: ApiRequest) -> Result<ApiResponse, Status> {
+    async fn call(
+        &self,
+        server: &ApiServer,
+        _: &UserInfo,
+        request: ApiRequest,
+    ) -> Result<ApiResponse, Status> {
         let documents = self.documents(&server.resources());
         match request.path.trim_end_matches('/') {
-            "/openapi/v2" if wants_protobuf(&request.headers) => {
-                Ok(raw("application/com.github.proto-openapi.spec.v2.v1.0+protobuf", documents.v2_protobuf().bytes))
-            }
+            "/openapi/v2" if wants_protobuf(&request.headers) => Ok(raw(
+                "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+                documents.v2_protobuf().bytes,
+            )),
             "/openapi/v2" => Ok(raw(JSON, documents.v2().bytes)),
             "/openapi/v3" => Ok(raw(JSON, documents.v3_index().bytes)),
             path => {

@@ -90,7 +90,8 @@ where
 
 /// `None` for a broken escape or text that is not UTF-8.
 pub(crate) fn percent_decode(text: &str, plus_is_space: bool) -> Option<String> {
-    if !text.contains('%') && !(plus_is_space && text.contains('+')) {
+    let special = |b: u8| b == b'%' || (plus_is_space && b == b'+');
+    if !text.bytes().any(special) {
         return Some(text.to_owned());
     }
     let mut out = Vec::with_capacity(text.len());

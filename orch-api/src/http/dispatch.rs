@@ -48,8 +48,12 @@ pub(super) enum Route {
     Connect,
 }
 
+/// Whether the client wants to speak another protocol. HTTP/2 over plain text, which some clients offer with every
+/// request, is none that counts.
 pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::UPGRADE)
+    headers
+        .get(header::UPGRADE)
+        .is_some_and(|v| !v.as_bytes().eq_ignore_ascii_case(b"h2c"))
         && headers
             .get_all(header::CONNECTION)
             .iter()
@@ -83,20 +87,34 @@ pub(crate) fn body_limit(info: &RequestInfo) -> usize {
 
 /// Turns a protobuf body into a parsed one, so that everybody behind sees only JSON's data model.
 fn take_protobuf(info: &RequestInfo, request: &mut ApiRequest) -> Result<(), Status> {
-    let RequestBody::Bytes(bytes) = &request.body else { return Ok(()) };
-    let media_type = request.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let RequestBody::Bytes(bytes) = &request.body else {
+        return Ok(());
+    };
+    let media_type = request
+        .headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or_default();
     if proxied(info) || media_type.split(';').next().map(str::trim) != Some(protobuf::MEDIA_TYPE) {
         return Ok(());
     }
     request.body = RequestBody::Value(protobuf::decode(bytes)?);
-    request.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    request
+        .headers
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(())
 }
 
 impl Dispatch {
     /// Requests go to `backend`; watches end when `shutdown` is given.
     pub fn new(backend: Arc<dyn Backend>, env: Env, metrics: Arc<Metrics>, shutdown: Shutdown) -> Self {
-        Self { backend, env, metrics, shutdown, tags: encode::EntityTags::default() }
+        Self {
+            backend,
+            env,
+            metrics,
+            shutdown,
+            tags: encode::EntityTags::default(),
+        }
     }
 
     /// Answers `request` of `user`; every failure is an answer too. `client` is there if the connection can be
@@ -163,9 +181,7 @@ impl Dispatch {
             .flatten();
         let answer = self.backend.call(user, request).await?;
         let tag = match &answer.body {
-            ResponseBody::Raw { bytes, .. } if tagged && !info.resource_request => {
-                Some(self.tags.of(bytes))
-            }
+            ResponseBody::Raw { bytes, .. } if tagged && !info.resource_request => Some(self.tags.of(bytes)),
             _ => None,
         };
         if tag.is_some() && tag == known_tag {

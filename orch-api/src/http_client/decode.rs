@@ -16,12 +16,12 @@ use std::sync::Arc;
 /// Whether what is at `path` comes in any length and form: logs, and what pods and nodes answer.
 pub(super) fn is_streamed(path: &str) -> bool {
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
-    match parts[..] {
-        ["api", "v1", "namespaces", _, "pods", _, "log"] => true,
-        ["api", "v1", "namespaces", _, "pods" | "services", _, "proxy", ..] => true,
-        ["api", "v1", "nodes", _, "proxy", ..] => true,
-        _ => false,
-    }
+    matches!(
+        parts[..],
+        ["api", "v1", "namespaces", _, "pods", _, "log"]
+            | ["api", "v1", "namespaces", _, "pods" | "services", _, "proxy", ..]
+            | ["api", "v1", "nodes", _, "proxy", ..]
+    )
 }
 
 fn content_type(headers: &HeaderMap) -> String {

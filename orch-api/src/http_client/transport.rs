@@ -74,7 +74,7 @@ impl Transport {
         if uri.scheme_str() != Some("https") {
             return Err(wrong(format!("server {:?} is not an https URL", config.server)));
         }
-        if uri.path().trim_end_matches('/') != "" {
+        if !uri.path().trim_end_matches('/').is_empty() {
             return Err(wrong(format!(
                 "server {:?} has a path, which is not supported",
                 config.server

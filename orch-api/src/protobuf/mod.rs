@@ -54,7 +54,9 @@ pub(crate) fn decode(body: &[u8]) -> Result<Value, Status> {
     }
     let table = Table::get();
     let message = table.kind(&api_version, &kind).ok_or_else(|| {
-        broken(format!("no kind {kind:?} is registered for version {api_version:?}"))
+        broken(format!(
+            "no kind {kind:?} is registered for version {api_version:?}"
+        ))
     })?;
     let mut object = Map::new();
     fill(table, message, raw, &mut object, 0)?;
@@ -66,13 +68,21 @@ pub(crate) fn decode(body: &[u8]) -> Result<Value, Status> {
 }
 
 /// Decodes a message's fields into `object`.
-fn fill(table: &Table, message: &Message, bytes: &[u8], object: &mut Map<String, Value>, depth: usize) -> Result<(), Status> {
+fn fill(
+    table: &Table,
+    message: &Message,
+    bytes: &[u8],
+    object: &mut Map<String, Value>,
+    depth: usize,
+) -> Result<(), Status> {
     if depth > MAX_DEPTH {
         return Err(broken("too deeply nested"));
     }
     let mut reader = Reader::new(bytes);
     while let Some((number, wire)) = reader.next().map_err(broken)? {
-        let Some(field) = message.field(number) else { continue };
+        let Some(field) = message.field(number) else {
+            continue;
+        };
         if field.inline {
             if let (Type::Message(id), Wire::Bytes(bytes)) = (&field.ty, wire) {
                 fill(table, table.message(*id), bytes, object, depth + 1)?;
@@ -84,11 +94,21 @@ fn fill(table: &Table, message: &Message, bytes: &[u8], object: &mut Map<String,
     Ok(())
 }
 
-fn add(table: &Table, field: &Field, wire: Wire<'_>, object: &mut Map<String, Value>, depth: usize) -> Result<(), Status> {
+fn add(
+    table: &Table,
+    field: &Field,
+    wire: Wire<'_>,
+    object: &mut Map<String, Value>,
+    depth: usize,
+) -> Result<(), Status> {
     match &field.ty {
         Type::List(item) => {
-            let list = object.entry(field.name.as_str()).or_insert_with(|| Value::Array(Vec::new()));
-            let Some(list) = list.as_array_mut() else { return Ok(()) };
+            let list = object
+                .entry(field.name.as_str())
+                .or_insert_with(|| Value::Array(Vec::new()));
+            let Some(list) = list.as_array_mut() else {
+                return Ok(());
+            };
             if let (Type::Integer, Wire::Bytes(packed)) = (&**item, wire) {
                 let mut reader = Reader::new(packed);
                 while let Some(number) = reader.packed().map_err(broken)? {
@@ -99,7 +119,9 @@ fn add(table: &Table, field: &Field, wire: Wire<'_>, object: &mut Map<String, Va
             }
         }
         Type::Map(item) => {
-            let Wire::Bytes(entry) = wire else { return Err(broken("a map entry is not a message")) };
+            let Wire::Bytes(entry) = wire else {
+                return Err(broken("a map entry is not a message"));
+            };
             let (mut key, mut held) = (String::new(), None);
             let mut reader = Reader::new(entry);
             while let Some((number, wire)) = reader.next().map_err(broken)? {
@@ -113,7 +135,9 @@ fn add(table: &Table, field: &Field, wire: Wire<'_>, object: &mut Map<String, Va
                 Some(held) => held,
                 None => value(table, item, Wire::Bytes(&[]), depth)?,
             };
-            let map = object.entry(field.name.as_str()).or_insert_with(|| Value::Object(Map::new()));
+            let map = object
+                .entry(field.name.as_str())
+                .or_insert_with(|| Value::Object(Map::new()));
             if let Some(map) = map.as_object_mut() {
                 map.insert(key, held);
             }
@@ -190,7 +214,8 @@ fn schema_or(table: &Table, or: table::SchemaOr, bytes: &[u8], depth: usize) -> 
     while let Some((number, wire)) = reader.next().map_err(broken)? {
         match (or, number, wire) {
             (SchemaOr::Bool, 1, Wire::Varint(n)) if found.is_null() => found = (n != 0).into(),
-            (SchemaOr::Bool, 2, Wire::Bytes(b)) | (SchemaOr::Array | SchemaOr::Strings, 1, Wire::Bytes(b)) => {
+            (SchemaOr::Bool, 2, Wire::Bytes(b))
+            | (SchemaOr::Array | SchemaOr::Strings, 1, Wire::Bytes(b)) => {
                 found = schema(b)?;
             }
             (SchemaOr::Array, 2, Wire::Bytes(b)) => {

@@ -21,10 +21,15 @@ struct Parts<'a> {
 }
 
 fn parts(bytes: &[u8]) -> Result<Parts<'_>, Status> {
-    let mut parts = Parts { numbers: [None; 4], bytes: [None; 4] };
+    let mut parts = Parts {
+        numbers: [None; 4],
+        bytes: [None; 4],
+    };
     let mut reader = Reader::new(bytes);
     while let Some((number, wire)) = reader.next().map_err(broken)? {
-        let Some(at) = usize::try_from(number).ok().filter(|n| *n < 4) else { continue };
+        let Some(at) = usize::try_from(number).ok().filter(|n| *n < 4) else {
+            continue;
+        };
         match wire {
             Wire::Varint(n) => parts.numbers[at] = Some(n as i64),
             Wire::Bytes(b) => parts.bytes[at] = Some(b),
@@ -51,8 +56,15 @@ pub(super) fn special(ty: &Type, bytes: &[u8]) -> Result<Option<Value>, Status> 
         Type::Time => time(bytes)?.to_string().into(),
         Type::MicroTime => {
             let at = time(bytes)?;
-            let whole = Timestamp::from_second(at.as_second()).map_err(broken)?.to_string();
-            format!("{}.{:06}Z", whole.trim_end_matches('Z'), at.subsec_nanosecond() / 1000).into()
+            let whole = Timestamp::from_second(at.as_second())
+                .map_err(broken)?
+                .to_string();
+            format!(
+                "{}.{:06}Z",
+                whole.trim_end_matches('Z'),
+                at.subsec_nanosecond() / 1000
+            )
+            .into()
         }
         Type::Duration => format!("{}ns", parts(bytes)?.numbers[1].unwrap_or_default()).into(),
         Type::RawJson | Type::FieldSet => match parts(bytes)?.bytes[1] {
@@ -65,7 +77,10 @@ pub(super) fn special(ty: &Type, bytes: &[u8]) -> Result<Option<Value>, Status> 
 
 fn time(bytes: &[u8]) -> Result<Timestamp, Status> {
     let parts = parts(bytes)?;
-    let (seconds, nanos) = (parts.numbers[1].unwrap_or_default(), parts.numbers[2].unwrap_or_default());
+    let (seconds, nanos) = (
+        parts.numbers[1].unwrap_or_default(),
+        parts.numbers[2].unwrap_or_default(),
+    );
     let nanos = i32::try_from(nanos).map_err(broken)?;
     let exact = Timestamp::new(seconds, nanos).map_err(broken)?;
     Ok(exact)

@@ -56,7 +56,10 @@ pub(super) struct Message(Vec<Field>);
 
 impl Message {
     pub(super) fn field(&self, number: u32) -> Option<&Field> {
-        self.0.binary_search_by_key(&number, |f| f.number).ok().map(|i| &self.0[i])
+        self.0
+            .binary_search_by_key(&number, |f| f.number)
+            .ok()
+            .map(|i| &self.0[i])
     }
 }
 
@@ -151,8 +154,15 @@ impl Table {
     /// The message of a kind. Options are the same in every group.
     pub(super) fn kind(&self, api_version: &str, kind: &str) -> Option<&Message> {
         let id = self.kinds.get(&(api_version, kind)).or_else(|| {
-            let options = matches!(kind, "DeleteOptions" | "CreateOptions" | "UpdateOptions" | "PatchOptions");
-            if options { self.kinds.get(&("meta.k8s.io/v1", kind)) } else { None }
+            let options = matches!(
+                kind,
+                "DeleteOptions" | "CreateOptions" | "UpdateOptions" | "PatchOptions"
+            );
+            if options {
+                self.kinds.get(&("meta.k8s.io/v1", kind))
+            } else {
+                None
+            }
         });
         id.map(|id| &self.messages[*id])
     }

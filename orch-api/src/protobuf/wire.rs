@@ -51,7 +51,9 @@ impl<'a> Reader<'a> {
             0 => Wire::Varint(self.varint()?),
             1 => {
                 let bytes = self.take(8)?;
-                Wire::Fixed64(u64::from_le_bytes(bytes.try_into().map_err(|_| "a field breaks off")?))
+                Wire::Fixed64(u64::from_le_bytes(
+                    bytes.try_into().map_err(|_| "a field breaks off")?,
+                ))
             }
             2 => {
                 let len = self.varint()?;
@@ -68,6 +70,10 @@ impl<'a> Reader<'a> {
 
     /// The next number of a packed list; `None` at the end.
     pub(super) fn packed(&mut self) -> Result<Option<i64>, &'static str> {
-        if self.rest.is_empty() { Ok(None) } else { self.varint().map(|n| Some(n as i64)) }
+        if self.rest.is_empty() {
+            Ok(None)
+        } else {
+            self.varint().map(|n| Some(n as i64))
+        }
     }
 }

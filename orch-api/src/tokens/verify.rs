@@ -15,7 +15,10 @@ const DELETION_LEEWAY_SECONDS: i64 = 60;
 
 /// Recently verified tokens, by digest. A full cache is emptied: simple, and rare.
 #[derive(Default)]
-pub(super) struct Cache(Mutex<BTreeMap<[u8; 32], (Monotonic, Arc<Claims>, Arc<UserInfo>)>>);
+pub(super) struct Cache(Mutex<BTreeMap<[u8; 32], Verified>>);
+
+/// Until when it is believed, and what was found.
+type Verified = (Monotonic, Arc<Claims>, Arc<UserInfo>);
 
 impl std::fmt::Debug for Cache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

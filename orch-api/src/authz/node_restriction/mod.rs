@@ -169,7 +169,9 @@ pub async fn check(
         ("", "nodes", _) => node::own_node(write, node),
         ("", "persistentvolumeclaims", "status") => node::claim_status(write, node),
         ("", "persistentvolumeclaims", _) => Err(write.forbid("may only update PVC status")),
-        ("", "serviceaccounts", "token") if created => credentials::token(write, node, objects, authorizer).await,
+        ("", "serviceaccounts", "token") if created => {
+            credentials::token(write, node, objects, authorizer).await
+        }
         ("coordination.k8s.io", "leases", _) => {
             if write.namespace != "kube-node-lease" {
                 Err(write.forbid("can only access leases in the \"kube-node-lease\" system namespace"))
@@ -195,7 +197,9 @@ pub async fn check(
                 "can only {verb} ResourceSlice with the same NodeName as the requesting node"
             )))
         }
-        ("certificates.k8s.io", "certificatesigningrequests", "") if created => credentials::signing_request(write, node),
+        ("certificates.k8s.io", "certificatesigningrequests", "") if created => {
+            credentials::signing_request(write, node)
+        }
         ("certificates.k8s.io", "podcertificaterequests", _) => {
             Err(write.forbid("PodCertificateRequest feature gate is disabled"))
         }

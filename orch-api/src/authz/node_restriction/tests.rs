@@ -179,7 +179,8 @@ async fn a_node_writes_its_own_and_no_more() {
         "can only delete pods",
     )
     .await;
-    let status = |node: &str, label: &str| json!({"metadata": {"labels": {"a": label}}, "spec": {"nodeName": node}});
+    let status =
+        |node: &str, label: &str| json!({"metadata": {"labels": {"a": label}}, "spec": {"nodeName": node}});
     check_write(
         Update,
         "pods/status",

@@ -240,3 +240,36 @@ fn a_kubelet_with_another_certificate_is_not_talked_to() {
         assert!(error.message.contains("certificate"), "{error}");
     });
 }
+
+#[test]
+fn an_upgrade_works_in_process_too() {
+    use tower::Service;
+    run(async {
+        let cluster = Cluster::start().await;
+        let names = ServingNames {
+            dns: Vec::new(),
+            ips: vec!["127.0.0.1".parse().unwrap()],
+        };
+        let pair = cluster
+            .pki
+            .kubelet_serving("n1", &names, cluster.env.clock.now())
+            .unwrap();
+        let port = kubelet(&cluster, &pair).await;
+        node(&cluster, "n1", port).await;
+        let user = orch_core::UserInfo::new("me", &["system:masters"]);
+        let mut service = orch_api::kube_service::KubeService::new(cluster.api.clone(), user);
+        let request = Request::get("/api/v1/namespaces/default/pods/on-n1/exec?container=a&stdin=true")
+            .header(header::UPGRADE, "SPDY/3.1")
+            .header(header::CONNECTION, "Upgrade")
+            .body(http_body_util::Empty::<Bytes>::new())
+            .unwrap();
+        let response = service.call(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+        let mut io = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+        io.write_all(b"hello\n").await.unwrap();
+        let expected = "asked /exec/default/on-n1/a?input=1\nHELLO\n";
+        let mut found = vec![0; expected.len()];
+        io.read_exact(&mut found).await.unwrap();
+        assert_eq!(String::from_utf8(found).unwrap(), expected);
+    });
+}

@@ -29,7 +29,9 @@ pub(crate) struct Cluster {
     pub(crate) api: ApiServer,
     pub(crate) pki: Pki,
     pub(crate) address: SocketAddr,
-    shutdown: Shutdown,
+    pub(crate) shutdown: Shutdown,
+    /// Completes when the server has stopped.
+    pub(crate) stopped: Option<tokio::sync::oneshot::Receiver<()>>,
 }
 
 impl Drop for Cluster {
@@ -56,15 +58,22 @@ impl Cluster {
         let shutdown = config.shutdown.clone();
         let (builder, frontend) = Frontend::equip(builder, env.clone(), &pki, &access, config).unwrap();
         let api = builder.build().await.unwrap();
+        frontend.publish(&api).await.unwrap();
+        frontend.publish(&api).await.unwrap();
         let server = frontend.server(&api).unwrap();
-        env.spawner
-            .spawn("server", Box::pin(server.serve(vec![listener])));
+        let (tell, stopped) = tokio::sync::oneshot::channel();
+        let serve = async move {
+            server.serve(vec![listener]).await;
+            let _ = tell.send(());
+        };
+        env.spawner.spawn("server", Box::pin(serve));
         Self {
             env,
             api,
             pki,
             address,
             shutdown,
+            stopped: Some(stopped),
         }
     }
 

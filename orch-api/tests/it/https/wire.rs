@@ -110,6 +110,12 @@ fn discovery_answers_in_both_forms() {
             .unwrap()
             .clone();
         assert_eq!(apps["versions"][0]["version"], "v1");
+        assert!(
+            body(get(&admin, "/").await.unwrap())["paths"]
+                .as_array()
+                .unwrap()
+                .contains(&json!("/apis/apps/v1"))
+        );
         assert_eq!(get(&admin, "/apis/nope").await.unwrap_err().code, 404);
         assert_eq!(get(&admin, "/apis/apps/v9").await.unwrap_err().code, 404);
         let keys = body(get(&admin, "/openid/v1/jwks").await.unwrap());
@@ -144,9 +150,12 @@ fn yaml_and_gzip_when_asked() {
         let request = ApiRequest::get("/api/v1/namespaces/default/configmaps/big")
             .header(http::header::ACCEPT_ENCODING, "gzip");
         // The client does not unpack, so what it gives is what came.
-        let ResponseBody::Raw { bytes, .. } = admin.call(request).await.unwrap().body else { panic!("not packed") };
+        let ResponseBody::Raw { bytes, .. } = admin.call(request).await.unwrap().body else {
+            panic!("not packed")
+        };
         assert!(bytes.len() < 10_000);
-        let object: serde_json::Value = serde_json::from_reader(flate2::read::GzDecoder::new(&bytes[..])).unwrap();
+        let object: serde_json::Value =
+            serde_json::from_reader(flate2::read::GzDecoder::new(&bytes[..])).unwrap();
         assert_eq!(object["metadata"]["name"], "big");
     });
 }
@@ -163,8 +172,15 @@ fn protobuf_bodies_are_understood() {
         let kind = [field(1, b"v1"), field(2, b"ConfigMap")].concat();
         let mut request = ApiRequest::new(http::Method::POST, "/api/v1/namespaces/default/configmaps")
             .header(http::header::CONTENT_TYPE, "application/vnd.kubernetes.protobuf")
-            .header(http::header::ACCEPT, "application/vnd.kubernetes.protobuf,application/json");
-        request.body = RequestBody::Bytes([b"k8s\0".to_vec(), field(1, &kind), field(2, &object)].concat().into());
+            .header(
+                http::header::ACCEPT,
+                "application/vnd.kubernetes.protobuf,application/json",
+            );
+        request.body = RequestBody::Bytes(
+            [b"k8s\0".to_vec(), field(1, &kind), field(2, &object)]
+                .concat()
+                .into(),
+        );
         let made = admin.call(request).await.unwrap().into_object().unwrap();
         assert_eq!(made.value()["data"], json!({"x": "y"}));
         let mut request = ApiRequest::new(http::Method::POST, "/api/v1/namespaces/default/configmaps")
@@ -180,10 +196,41 @@ fn openapi_documents_are_served() {
         let cluster = Cluster::start().await;
         let admin = cluster.admin();
         let index = body(get(&admin, "/openapi/v3").await.unwrap());
-        let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().unwrap();
+        let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"]
+            .as_str()
+            .unwrap();
         let (path, hash) = url.split_once("?hash=").unwrap();
-        let document = body(admin.call(ApiRequest::get(path).param("hash", hash)).await.unwrap());
+        let document = body(
+            admin
+                .call(ApiRequest::get(path).param("hash", hash))
+                .await
+                .unwrap(),
+        );
         assert!(document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments"].is_object());
-        assert_eq!(get(&admin, "/openapi/v3/apis/nope/v1").await.unwrap_err().code, 404);
+        assert_eq!(
+            get(&admin, "/openapi/v3/apis/nope/v1").await.unwrap_err().code,
+            404
+        );
+    });
+}
+
+#[test]
+fn stopping_ends_watches_and_lets_requests_finish() {
+    run(async {
+        let mut cluster = Cluster::start().await;
+        let admin = cluster.admin();
+        let path = "/api/v1/namespaces/default/configmaps";
+        let watch = ApiRequest::get(path)
+            .param("watch", "true")
+            .param("resourceVersion", "0");
+        let mut events = admin.watch(watch).await.unwrap();
+        create(&admin, path, json!({"metadata": {"name": "last"}}))
+            .await
+            .unwrap();
+        while events.next().await.unwrap().unwrap().object.name() != "last" {}
+        cluster.shutdown.trigger();
+        assert!(events.next().await.is_none(), "the watch ends without an error");
+        cluster.stopped.take().unwrap().await.unwrap();
+        assert_eq!(get(&admin, "/version").await.unwrap_err().code, 503);
     });
 }
