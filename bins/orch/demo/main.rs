@@ -150,7 +150,10 @@ fn hammer(url: &str, how_long: Duration) -> io::Result<()> {
             Ok(body) => *good.entry(body.rsplit('=').next().unwrap_or("").trim().to_owned()).or_default() += 1,
             Err(e) => {
                 bad += 1;
-                eprintln!("failed: {e}");
+                // The first few say it all.
+                if bad <= 5 {
+                    eprintln!("failed: {e}");
+                }
             }
         }
     }

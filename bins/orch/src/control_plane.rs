@@ -1,6 +1,9 @@
 //! The control plane: store, API server, controllers, scheduler.
 
-use crate::addons;
+use crate::{
+    addons,
+    machine::{NodeIdentity, NodeParts, gateway},
+};
 use ipnet::{IpNet, Ipv4Net};
 use orch_api::{
     ApiServer, ApiServerBuilder, LocalClient, SetupError,
@@ -9,7 +12,7 @@ use orch_api::{
     http::Listener,
     kube_service::KubeService,
     kubeconfig::Kubeconfig,
-    pki::{Pki, ServingNames},
+    pki::{KeyAndCert, Pki, ServingNames},
     server::BuildError,
 };
 use orch_controllers::{ControllerConfig, ControllerSet, PodCidr};
@@ -198,6 +201,32 @@ impl ControlPlane {
             format!("system:node:{node}"),
             client,
         ))
+    }
+
+    /// What a node of this process needs: a client in process, and a serving certificate for its own API.
+    ///
+    /// # Errors
+    /// [`SetupError`].
+    pub fn node_identity(&self, node: &NodeParts) -> Result<NodeIdentity, SetupError> {
+        let user = UserInfo::new(format!("system:node:{}", node.name), &["system:nodes"]);
+        Ok(NodeIdentity {
+            client: self.client_as(user),
+            serving: self.node_serving(&node.name, node.ip.unwrap_or_else(|| gateway(node.pod_cidr)))?,
+            client_ca_pem: self.pki.ca.cert_pem().to_owned(),
+        })
+    }
+
+    /// A serving certificate for the API of a node.
+    ///
+    /// # Errors
+    /// [`SetupError`].
+    pub fn node_serving(&self, node: &str, ip: Ipv4Addr) -> Result<KeyAndCert, SetupError> {
+        let ips = vec![IpAddr::V4(ip), IpAddr::V4(Ipv4Addr::LOCALHOST)];
+        let names = ServingNames {
+            dns: vec![node.to_owned()],
+            ips,
+        };
+        self.pki.kubelet_serving(node, &names, self.env.clock.now())
     }
 
     /// Ends the loops and flushes the store. Pods are not touched.

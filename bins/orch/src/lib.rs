@@ -17,4 +17,4 @@ pub mod machine;
 pub mod privileges;
 
 pub use control_plane::{ControlPlane, ControlPlaneBuilder, StartError};
-pub use machine::{Machine, MachineConfig};
+pub use machine::{Machine, MachineConfig, NodeIdentity, NodeParts};

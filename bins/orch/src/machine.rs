@@ -2,6 +2,7 @@
 
 use crate::{demo, privileges};
 use ipnet::Ipv4Net;
+use orch_api::pki::KeyAndCert;
 use orch_core::{
     ApiClient, Env,
     informer::SharedInformers,
@@ -26,8 +27,10 @@ use orch_runtime::{
         Runtime,
         sim::{SimOptions, SimRuntime},
     },
+    server::{ByCertificate, ServerConfig, tls_config},
     volume::NoFiles,
 };
+use rustls::pki_types::pem::PemObject;
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -55,6 +58,17 @@ pub struct NodeParts {
     pub ip: Option<Ipv4Addr>,
     /// Port of its own API.
     pub port: u16,
+}
+
+/// Who a node is towards the API server, and how it serves its own API.
+#[derive(Clone)]
+pub struct NodeIdentity {
+    /// A client that acts as the node.
+    pub client: Arc<dyn ApiClient>,
+    /// Serving certificate of the node's API.
+    pub serving: KeyAndCert,
+    /// CA that the API server's client certificate chains to, PEM.
+    pub client_ca_pem: String,
 }
 
 /// Settings of a [`Machine`].
@@ -95,6 +109,14 @@ pub enum MachineError {
     /// An address of this machine.
     #[error("network: {0}")]
     Link(#[from] link::LinkError),
+    /// A node's certificate or CA can't be used.
+    #[error("credentials of node {node}: {message}")]
+    Credentials {
+        /// The node.
+        node: String,
+        /// What is wrong.
+        message: String,
+    },
     /// Files and sockets.
     #[error("{what}: {source}")]
     Io {
@@ -130,26 +152,26 @@ pub fn gateway(pod_cidr: Ipv4Net) -> Ipv4Addr {
 }
 
 impl Machine {
-    /// Starts the nodes; each talks to the API server through the client that `client_of` gives for its name, proxy and
-    /// DNS through the first one's. Ends with `shutdown`; containers run on.
+    /// Starts the nodes, each with the identity that is given for it in the same order; proxy and DNS use the first one's.
+    /// Ends with `shutdown`; containers run on.
     ///
     /// # Errors
     /// [`MachineError`].
     pub async fn start(
         env: &Env,
         config: &MachineConfig,
-        client_of: impl Fn(&str) -> Arc<dyn ApiClient>,
+        identities: &[NodeIdentity],
         shutdown: &Shutdown,
     ) -> Result<Self, MachineError> {
-        let Some(first) = config.nodes.first() else {
+        let Some(first) = identities.first() else {
             return Ok(Self {
                 proxy: ProxyMode::None,
                 dns: None,
             });
         };
         if config.runtime == RuntimeKind::Sim {
-            for node in &config.nodes {
-                let agent = sim_agent(env, config, node, client_of(&node.name));
+            for (node, identity) in config.nodes.iter().zip(identities) {
+                let agent = sim_agent(env, config, node, identity).await?;
                 let stop = shutdown.clone();
                 env.spawner
                     .spawn("node", Box::pin(async move { agent.run(stop).await }));
@@ -168,8 +190,8 @@ impl Machine {
             tracing::warn!("{e}: Services go through a userspace proxy");
         }
         let mut agents = Vec::new();
-        for node in &config.nodes {
-            agents.push(real_agent(env, config, node, client_of(&node.name), nft.is_ok()).await?);
+        for (node, identity) in config.nodes.iter().zip(identities) {
+            agents.push(real_agent(env, config, node, identity, nft.is_ok()).await?);
         }
         let (proxy, mode): (Arc<dyn ServiceProxy>, ProxyMode) = match nft {
             Ok(()) => {
@@ -186,7 +208,7 @@ impl Machine {
             }
         };
         let dns = start_dns(env, config).await?;
-        let informers = SharedInformers::new(env, client_of(&first.name), shutdown);
+        let informers = SharedInformers::new(env, first.client.clone(), shutdown);
         let local: BTreeSet<String> = config.nodes.iter().map(|n| n.name.clone()).collect();
         spawn_feeds(
             env,
@@ -272,7 +294,7 @@ async fn real_agent(
     env: &Env,
     config: &MachineConfig,
     node: &NodeParts,
-    client: Arc<dyn ApiClient>,
+    identity: &NodeIdentity,
     nftables: bool,
 ) -> Result<NodeAgent, MachineError> {
     let dir = node_dir(&config.data_dir, &node.name);
@@ -298,13 +320,43 @@ async fn real_agent(
     network.set_range(node.pod_cidr).await?;
     let network: Arc<dyn NetworkBackend> = Arc::new(network);
     let runtime: Arc<dyn Runtime> = Arc::new(runtime);
-    Ok(NodeAgent::new(
+    let agent = NodeAgent::new(
         node_config(config, node),
         env.clone(),
-        client,
+        identity.client.clone(),
         runtime,
         network,
-    ))
+    );
+    Ok(agent.with_server(node_server(node, identity).await?))
+}
+
+/// The socket and TLS of a node's own API. Only the API server may use it.
+async fn node_server(node: &NodeParts, identity: &NodeIdentity) -> Result<ServerConfig, MachineError> {
+    let wrong = |message: String| MachineError::Credentials {
+        node: node.name.clone(),
+        message,
+    };
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in rustls::pki_types::CertificateDer::pem_slice_iter(identity.client_ca_pem.as_bytes()) {
+        let certificate = certificate.map_err(|e| wrong(e.to_string()))?;
+        roots.add(certificate).map_err(|e| wrong(e.to_string()))?;
+    }
+    let chain = identity.serving.chain().map_err(wrong)?;
+    let key = identity.serving.private_key().map_err(wrong)?;
+    let tls = tls_config(chain, key, roots).map_err(|e| wrong(e.to_string()))?;
+    let ip = node.ip.unwrap_or_else(|| gateway(node.pod_cidr));
+    let address = SocketAddr::new(IpAddr::V4(ip), node.port);
+    let listener = tokio::net::TcpListener::bind(address)
+        .await
+        .map_err(|source| MachineError::Io {
+            what: format!("node API on {address}"),
+            source,
+        })?;
+    Ok(ServerConfig {
+        listener,
+        tls,
+        authorizer: Arc::new(ByCertificate::api_server()),
+    })
 }
 
 /// All nodes of a machine share one image store.
@@ -324,7 +376,12 @@ pub fn images_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("images")
 }
 
-fn sim_agent(env: &Env, config: &MachineConfig, node: &NodeParts, client: Arc<dyn ApiClient>) -> NodeAgent {
+async fn sim_agent(
+    env: &Env,
+    config: &MachineConfig,
+    node: &NodeParts,
+    identity: &NodeIdentity,
+) -> Result<NodeAgent, MachineError> {
     let options = SimOptions {
         all_images_present: true,
         ..SimOptions::default()
@@ -332,13 +389,24 @@ fn sim_agent(env: &Env, config: &MachineConfig, node: &NodeParts, client: Arc<dy
     let runtime = SimRuntime::new(env.clone(), options);
     let probes = Arc::new(SimProbes(runtime.clone()));
     let network = Arc::new(SimNetwork::new(node.pod_cidr));
-    let mut agent = node_config(config, node);
-    // A simulated node has nothing to stream from.
-    agent.port = 0;
-    NodeAgent::new(agent, env.clone(), client, runtime, network)
-        .with_files(Arc::new(NoFiles))
-        .with_probes(probes)
-        .with_machine(Arc::new(FixedMachine::new(8, 32 << 30)))
+    // No address of this machine leads to a simulated node: it serves its API on a free port of loopback.
+    let local = NodeParts {
+        ip: Some(Ipv4Addr::LOCALHOST),
+        port: 0,
+        ..node.clone()
+    };
+    let server = node_server(&local, identity).await?;
+    Ok(NodeAgent::new(
+        node_config(config, &local),
+        env.clone(),
+        identity.client.clone(),
+        runtime,
+        network,
+    )
+    .with_files(Arc::new(NoFiles))
+    .with_probes(probes)
+    .with_machine(Arc::new(FixedMachine::new(8, 32 << 30)))
+    .with_server(server))
 }
 
 /// Ends every pod of a data directory and removes its network. Nothing may run on the directory meanwhile.

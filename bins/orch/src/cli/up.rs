@@ -11,7 +11,7 @@ use orch::{
     machine::{NodeParts, ProxyMode, RuntimeKind, gateway},
 };
 use orch_controllers::ControllerConfig;
-use orch_core::{ApiClient, Env, UserInfo, informer::SharedInformers, spawn::Shutdown};
+use orch_core::{ApiClient, Env, informer::SharedInformers, spawn::Shutdown};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -189,9 +189,12 @@ impl Up {
             dns_ip: plane.dns_ip(),
             domain: plane.domain().to_owned(),
         };
-        let client_of =
-            |name: &str| plane.client_as(UserInfo::new(format!("system:node:{name}"), &["system:nodes"]));
-        Ok(Machine::start(env, &config, client_of, shutdown).await?)
+        let identities = config
+            .nodes
+            .iter()
+            .map(|node| plane.node_identity(node))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Machine::start(env, &config, &identities, shutdown).await?)
     }
 
     fn tell_ready(&self, server: &str, kubeconfig: &Path, machine: &Machine, nodes: usize, took: Duration) {
