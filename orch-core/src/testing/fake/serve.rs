@@ -302,9 +302,14 @@ impl Call<'_> {
         match self.target.subresource.as_str() {
             "status" => {
                 let status = new.get("status").cloned();
+                // As in the real server, annotations may be written along with the status.
+                let annotations = new.pointer("/metadata/annotations").cloned();
                 new = current.clone();
                 if let Some(status) = status {
                     new["status"] = status;
+                }
+                if let Some(annotations) = annotations {
+                    new["metadata"]["annotations"] = annotations;
                 }
             }
             "finalize" => {
@@ -339,7 +344,11 @@ impl Call<'_> {
         if new == *current {
             return self.existing();
         }
-        if desired(&new) != desired(current) {
+        // A Deployment's annotations are part of what is asked of it.
+        let annotated = self.collection == "apps/deployments"
+            && self.target.subresource.is_empty()
+            && new.pointer("/metadata/annotations") != current.pointer("/metadata/annotations");
+        if annotated || desired(&new) != desired(current) {
             let generation = meta.get("generation").and_then(Value::as_i64).unwrap_or(0);
             new["metadata"]["generation"] = json!(generation + 1);
         }
