@@ -12,6 +12,7 @@ mod error;
 pub mod image;
 mod runtime;
 mod sandbox;
+mod seccomp;
 mod shim;
 mod spec;
 mod sys;

@@ -90,6 +90,18 @@ pub(crate) fn reset_signals() {
         for signal in 1..=64 {
             libc::signal(signal, libc::SIG_DFL);
         }
+        // The two that libc keeps for itself are ignored after posix_spawn, and libc refuses to change them back. A zeroed
+        // kernel sigaction is the default disposition, and is as long as on every 64-bit machine.
+        let default = [0_u64; 4];
+        for signal in [32, 33] {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null::<u64>(),
+                8_usize,
+            );
+        }
         let mut set = std::mem::zeroed::<libc::sigset_t>();
         libc::sigemptyset(&mut set);
         libc::sigprocmask(libc::SIG_SETMASK, &set, std::ptr::null_mut());
@@ -110,10 +122,21 @@ pub(crate) fn inherited_fd(raw: i32) -> OwnedFd {
 
 /// Replaces a file as a whole: after a crash it holds the old or the new bytes.
 pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace(path, bytes, true)
+}
+
+/// Replaces a file as a whole, for content that is worth nothing after a crash of the machine.
+pub(crate) fn replace_file_for_now(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace(path, bytes, false)
+}
+
+fn replace(path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
     let tmp = path.with_extension(format!("{}.tmp", std::process::id()));
     let mut file = File::create(&tmp).at("create", &tmp)?;
     file.write_all(bytes).at("write", &tmp)?;
-    file.sync_data().at("sync", &tmp)?;
+    if durable {
+        file.sync_data().at("sync", &tmp)?;
+    }
     fs::rename(&tmp, path).at("rename to", path)
 }
 
@@ -144,6 +167,30 @@ pub(crate) fn close_all_but(keep: &mut [i32]) {
         from = from.max(fd + 1);
     }
     close(from, u32::MAX);
+}
+
+/// Installs a system call filter for this process and what it executes.
+pub(crate) fn install_filter(filter: &[crate::seccomp::Instruction]) -> io::Result<()> {
+    let program = libc::sock_fprog {
+        len: u16::try_from(filter.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
+        filter: filter.as_ptr().cast_mut().cast(),
+    };
+    #[expect(unsafe_code)]
+    // SAFETY: `Instruction` has the layout of `sock_filter` (four fields, repr(C)); the kernel copies `len` of them out of
+    // the slice, which lives through the call, and writes nothing.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            0,
+            &raw const program,
+        )
+    };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Removes a directory tree; `Ok` when absent.

@@ -16,8 +16,12 @@ use std::path::{Path, PathBuf};
 /// How control groups are mounted on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Hierarchy {
-    /// Version 1: mount point of each controller.
-    V1(BTreeMap<String, PathBuf>),
+    /// Version 1: mount point of each controller, and hierarchies without one (systemd's, version 2 beside them), in
+    /// which an OCI runtime may leave groups.
+    V1 {
+        mounts: BTreeMap<String, PathBuf>,
+        others: BTreeSet<PathBuf>,
+    },
     /// Version 2, at this mount point.
     V2(PathBuf),
 }
@@ -47,7 +51,7 @@ impl Hierarchy {
     }
 
     fn from_mountinfo(text: &str) -> Self {
-        let (mut v1, mut v2) = (BTreeMap::new(), None);
+        let (mut v1, mut v2, mut named) = (BTreeMap::new(), None, BTreeSet::new());
         for line in text.lines() {
             let Some((left, right)) = line.split_once(" - ") else {
                 continue;
@@ -58,6 +62,9 @@ impl Hierarchy {
             match right.next() {
                 Some("cgroup") => {
                     let options = right.nth(1).unwrap_or_default();
+                    if options.contains("name=") {
+                        named.insert(PathBuf::from(at));
+                    }
                     for controller in options.split(',').filter(|o| CONTROLLERS.contains(o)) {
                         v1.entry(controller.to_owned())
                             .or_insert_with(|| PathBuf::from(at));
@@ -70,7 +77,13 @@ impl Hierarchy {
         match v2 {
             // With controllers in version 1 the other is only for systemd's bookkeeping.
             Some(at) if v1.is_empty() => Self::V2(at),
-            _ => Self::V1(v1),
+            at => {
+                named.extend(at);
+                Self::V1 {
+                    mounts: v1,
+                    others: named,
+                }
+            }
         }
     }
 
@@ -94,14 +107,34 @@ impl Group<'_> {
     /// The group's directories, one a mount.
     fn dirs(&self) -> BTreeSet<PathBuf> {
         match self.hierarchy {
-            Hierarchy::V1(mounts) => mounts.values().map(|m| m.join(&self.path)).collect(),
+            Hierarchy::V1 { mounts, .. } => mounts.values().map(|m| m.join(&self.path)).collect(),
             Hierarchy::V2(mount) => [mount.join(&self.path)].into(),
+        }
+    }
+
+    /// All directories that bear the group's name, with those of hierarchies that are not used here.
+    fn all_dirs(&self) -> BTreeSet<PathBuf> {
+        let mut dirs = self.dirs();
+        if let Hierarchy::V1 { others, .. } = self.hierarchy {
+            dirs.extend(others.iter().map(|m| m.join(&self.path)));
+        }
+        dirs
+    }
+
+    /// The group's directory in each hierarchy of version 1.
+    pub(crate) fn v1_dirs(&self) -> BTreeMap<String, PathBuf> {
+        match self.hierarchy {
+            Hierarchy::V1 { mounts, .. } => mounts
+                .iter()
+                .map(|(c, m)| (c.clone(), m.join(&self.path)))
+                .collect(),
+            Hierarchy::V2(_) => BTreeMap::new(),
         }
     }
 
     fn dir_of(&self, controller: &str) -> Option<PathBuf> {
         match self.hierarchy {
-            Hierarchy::V1(mounts) => Some(mounts.get(controller)?.join(&self.path)),
+            Hierarchy::V1 { mounts, .. } => Some(mounts.get(controller)?.join(&self.path)),
             Hierarchy::V2(mount) => Some(mount.join(&self.path)),
         }
     }
@@ -112,7 +145,7 @@ impl Group<'_> {
             fs::create_dir_all(&dir).at("create the control group", &dir)?;
         }
         match self.hierarchy {
-            Hierarchy::V1(mounts) => {
+            Hierarchy::V1 { mounts, .. } => {
                 if let Some(mount) = mounts.get("cpuset") {
                     inherit_cpuset(mount, Path::new(&self.path));
                 }
@@ -138,7 +171,7 @@ impl Group<'_> {
     /// Sets limits. A limit whose controller is missing is skipped.
     pub(crate) fn apply(&self, resources: &Resources) -> Result<()> {
         match self.hierarchy {
-            Hierarchy::V1(_) => {
+            Hierarchy::V1 { .. } => {
                 for (controller, file, value) in v1_files(resources) {
                     let Some(path) = self.dir_of(controller).map(|d| d.join(file)) else {
                         continue;
@@ -163,6 +196,17 @@ impl Group<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Gets the kernel ready for a process to be moved soon.
+    ///
+    /// The first move in a while waits for a grace period of the kernel's (10 ms and more), those right after do not. A
+    /// move of a process that cannot exist makes the kernel wait now, on a thread that nobody waits for.
+    pub(crate) fn warm(&self) {
+        if let Some(dir) = self.dir_of("memory") {
+            // Refused, as it must be.
+            let _ = fs::write(dir.join("cgroup.procs"), "2147483647");
+        }
     }
 
     /// Moves a process into the group.
@@ -207,7 +251,7 @@ impl Group<'_> {
     /// How often the out-of-memory killer struck in the group.
     pub(crate) fn oom_kills(&self) -> u64 {
         let file = match self.hierarchy {
-            Hierarchy::V1(_) => "memory.oom_control",
+            Hierarchy::V1 { .. } => "memory.oom_control",
             Hierarchy::V2(_) => "memory.events",
         };
         let text = self
@@ -228,7 +272,7 @@ impl Group<'_> {
         let pids = number(read("pids", "pids.current"));
         let stat = read("memory", "memory.stat").unwrap_or_default();
         let mut usage = match self.hierarchy {
-            Hierarchy::V1(_) => Usage {
+            Hierarchy::V1 { .. } => Usage {
                 cpu_ns: number(read("cpuacct", "cpuacct.usage")),
                 memory_bytes: number(read("memory", "memory.usage_in_bytes")),
                 working_set_bytes: field(&stat, "total_inactive_file"),
@@ -254,7 +298,7 @@ impl Group<'_> {
 
     /// Removes the group unless it has processes or groups below it.
     pub(crate) fn remove_if_empty(&self) {
-        for dir in self.dirs() {
+        for dir in self.all_dirs() {
             // In use, which is what was asked.
             let _ = rustix::fs::rmdir(&dir);
         }
@@ -262,7 +306,7 @@ impl Group<'_> {
 
     /// Removes the group and those below it. `Ok` when absent; processes in it must have ended.
     pub(crate) fn remove(&self) -> Result<()> {
-        for dir in self.dirs() {
+        for dir in self.all_dirs() {
             remove_below(&dir).at("remove the control group", &dir)?;
         }
         Ok(())

@@ -11,9 +11,15 @@ const UNIFIED: &str = "30 25 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 
 
 #[test]
 fn hierarchies_are_detected() {
-    let Hierarchy::V1(mounts) = Hierarchy::from_mountinfo(HYBRID) else {
+    let Hierarchy::V1 { mounts, others } = Hierarchy::from_mountinfo(HYBRID) else {
         panic!()
     };
+    assert_eq!(
+        others,
+        ["/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"]
+            .map(PathBuf::from)
+            .into()
+    );
     let expected = [
         ("cpu", "cpu,cpuacct"),
         ("cpuacct", "cpu,cpuacct"),

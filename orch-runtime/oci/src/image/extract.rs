@@ -22,8 +22,12 @@ const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 const OTHER_META: &[u8] = b".wh..wh.";
 
-/// Extracts `reader` into `root`. `named` is the archive's name in errors.
-pub(crate) fn extract(reader: impl Read, root: &Path, named: &Path) -> Result<()> {
+/// Files up to this number are synced one by one, which costs less than syncing a busy file system.
+pub(crate) const FEW: usize = 32;
+
+/// Extracts `reader` into `root`. `named` is the archive's name in errors. Returns the number of files; up to [`FEW`]
+/// of them are on disk, for more the caller has to sync the file system.
+pub(crate) fn extract(reader: impl Read, root: &Path, named: &Path) -> Result<usize> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let fd = rfs::open(root, flags, Mode::empty()).at("open", root)?;
     let mut x = Extractor {
@@ -32,6 +36,7 @@ pub(crate) fn extract(reader: impl Read, root: &Path, named: &Path) -> Result<()
         made: BTreeSet::new(),
         dirs: Vec::new(),
         parent: None,
+        files: 0,
     };
     let mut archive = tar::Archive::new(reader);
     let entries = archive.entries().map_err(|e| x.damaged(e))?;
@@ -129,6 +134,7 @@ struct Extractor<'a> {
     dirs: Vec<(PathBuf, Timespec)>,
     /// The directory of the entry before, open: neighbours are many.
     parent: Option<(PathBuf, OwnedFd)>,
+    files: usize,
 }
 
 impl Extractor<'_> {
@@ -254,6 +260,10 @@ impl Extractor<'_> {
                     last_modification: meta.mtime,
                 };
                 rfs::futimens(&file, &times).map_err(|e| fail(self, "set the times of", e.into()))?;
+                self.files += 1;
+                if self.files <= FEW {
+                    file.sync_all().map_err(|e| fail(self, "sync", e))?;
+                }
             }
             EntryType::Symlink => {
                 let to = meta.link.as_deref().unwrap_or(Path::new(""));
@@ -361,7 +371,7 @@ impl Extractor<'_> {
     }
 
     /// Sets the times of directories, deepest first.
-    fn finish(self) -> Result<()> {
+    fn finish(self) -> Result<usize> {
         for (path, mtime) in self.dirs.iter().rev() {
             let times = Timestamps {
                 last_access: *mtime,
@@ -376,7 +386,7 @@ impl Extractor<'_> {
                 Err(e) => return Err(self.failed(path, "open directory", e)),
             }
         }
-        Ok(())
+        Ok(self.files)
     }
 }
 

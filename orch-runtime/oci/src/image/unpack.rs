@@ -11,7 +11,7 @@
 
 use crate::error::{Attempt, Error, Result};
 use crate::image::blobs::{Blobs, Hashing};
-use crate::image::extract::extract;
+use crate::image::extract::{FEW, extract};
 use crate::image::model::LayerRecord;
 use rustix::mount::{MountFlags, MountPropagationFlags};
 use std::ffi::CString;
@@ -69,14 +69,14 @@ fn unpack_one(
     fs::create_dir_all(&upper).at("create", &upper)?;
     let blob_name = named.join(&layer.blob);
     let blob = BufReader::with_capacity(128 * 1024, blobs.open_blob(&layer.blob)?);
-    if below.is_empty() {
-        read_layer(blob, &upper, layer, &blob_name)?;
+    let files = if below.is_empty() {
+        read_layer(blob, &upper, layer, &blob_name)?
     } else {
         let (merged, work) = (tmp.join("merged"), tmp.join("work"));
         for dir in [&merged, &work] {
             fs::create_dir(dir).at("create", dir)?;
         }
-        in_own_mount_namespace(|| {
+        let files = in_own_mount_namespace(|| {
             let options = overlay_options(layers, below, &upper, &work)?;
             rustix::process::chdir(layers).at("enter", layers)?;
             rustix::mount::mount(
@@ -92,11 +92,18 @@ fn unpack_one(
             read_layer(blob, &merged, layer, &blob_name)
         })?;
         fs::remove_dir_all(&work).at("remove", &work)?;
-    }
+        files
+    };
     let digest = content.join("digest");
     fs::write(&digest, &layer.chain_id).at("write", &digest)?;
-    let synced = fs::File::open(&content).at("open", &content)?;
-    rustix::fs::syncfs(&synced).at("sync", &content)?;
+    let opened = |path: &Path| fs::File::open(path).at("open", path);
+    if files > FEW {
+        rustix::fs::syncfs(&opened(&content)?).at("sync", &content)?;
+    } else {
+        for path in [&upper, &digest, &content] {
+            opened(path)?.sync_all().at("sync", path)?;
+        }
+    }
     let to = layers.join(layer_dir_name(&layer.chain_id));
     fs::rename(&content, &to).at("rename to", &to)?;
     fs::remove_dir_all(tmp).at("remove", tmp)
@@ -130,7 +137,7 @@ pub(crate) fn overlay_options(layers: &Path, below: &[&str], upper: &Path, work:
     })
 }
 
-fn read_layer(mut blob: impl Read, into: &Path, layer: &LayerRecord, named: &Path) -> Result<()> {
+fn read_layer(mut blob: impl Read, into: &Path, layer: &LayerRecord, named: &Path) -> Result<usize> {
     let mut magic = [0; 4];
     let mut have = 0;
     while have < magic.len() {
@@ -140,12 +147,13 @@ fn read_layer(mut blob: impl Read, into: &Path, layer: &LayerRecord, named: &Pat
         }
     }
     let whole = std::io::Cursor::new(magic[..have].to_vec()).chain(blob);
+    let files;
     let digest = if magic.starts_with(&[0x1f, 0x8b]) {
         let mut stream = Hashing::new(BufReader::with_capacity(
             64 * 1024,
             flate2::read::MultiGzDecoder::new(whole),
         ));
-        extract(&mut stream, into, named)?;
+        files = extract(&mut stream, into, named)?;
         stream.finish()
     } else if magic == [0x28, 0xb5, 0x2f, 0xfd] {
         return Err(Error::archive(
@@ -154,7 +162,7 @@ fn read_layer(mut blob: impl Read, into: &Path, layer: &LayerRecord, named: &Pat
         ));
     } else {
         let mut stream = Hashing::new(whole);
-        extract(&mut stream, into, named)?;
+        files = extract(&mut stream, into, named)?;
         stream.finish()
     };
     let digest = digest.map_err(|e| Error::archive(named, format!("cannot be read: {e}")))?;
@@ -164,7 +172,7 @@ fn read_layer(mut blob: impl Read, into: &Path, layer: &LayerRecord, named: &Pat
             format!("its content has digest {digest}, expected {}", layer.diff_id),
         ));
     }
-    Ok(())
+    Ok(files)
 }
 
 /// Runs `task` on a thread of its own in a mount namespace of its own, from which nothing spreads back.

@@ -159,6 +159,11 @@ impl OciRuntime {
                 return Err(RuntimeError::AlreadyExists { what });
             }
         }
+        let (warming, pod_cgroup) = (self.clone(), sandbox.cgroup.clone());
+        self.0
+            .env
+            .spawner
+            .spawn_blocking(Box::new(move || warming.0.hierarchy.group(&pod_cgroup).warm()));
         let id = self.new_id();
         let cgroup = match spec.cgroup_parent.trim_matches('/') {
             "" => format!("{}/{id}", sandbox.cgroup),
@@ -192,10 +197,26 @@ impl OciRuntime {
                 Ok(Container::new(dir, meta, Phase::Created))
             })
             .await;
-        let mut state = self.0.state.lock();
-        state.containers_in_making.remove(&identity);
-        state.containers.insert(id.clone(), Arc::new(made?));
-        Ok(id.as_str().into())
+        let container = {
+            let mut state = self.0.state.lock();
+            state.containers_in_making.remove(&identity);
+            let container = Arc::new(made?);
+            state.containers.insert(id.clone(), container.clone());
+            if state
+                .sandboxes
+                .get(sandbox_id.as_str())
+                .is_some_and(|s| !s.stopped)
+            {
+                return Ok(id.as_str().into());
+            }
+            container
+        };
+        // The sandbox was stopped or removed meanwhile, perhaps without seeing this container.
+        self.remove_container(&container).await?;
+        Err(RuntimeError::WrongState {
+            what: format!("sandbox {sandbox_id}"),
+            state: "stopped".into(),
+        })
     }
 
     /// Stops a container and returns when it has ended.
@@ -238,9 +259,20 @@ impl OciRuntime {
                 // The shim hangs up when the container has ended; that becomes known in a moment.
                 let moment = self.0.env.clock.sleep(Duration::from_secs(2));
                 tokio::select! {
-                    () = container.wait() => Ok(()),
-                    () = moment => Err(e),
+                    () = container.wait() => return Ok(()),
+                    () = moment => {}
                 }
+                if number != 9 {
+                    return Err(e);
+                }
+                // Its directory was removed by hand, say. There is another way to kill.
+                let (runtime, cgroup) = (self.clone(), container.meta.lock().cgroup.clone());
+                self.blocking(move || {
+                    runtime.0.hierarchy.group(&cgroup).kill();
+                    Ok(())
+                })
+                .await?;
+                Ok(())
             }
             _ => Ok(()),
         }
@@ -295,8 +327,8 @@ fn check(spec: &ContainerSpec) -> Result<()> {
     if spec.command.iter().chain(&spec.args).any(|a| a.contains('\0')) {
         return invalid("command", "holds a NUL".into());
     }
-    match crate::spec::seccomp_wanted(spec) {
-        Some(Seccomp::Localhost(path)) if !path.is_file() => {
+    match &spec.security.seccomp {
+        Seccomp::Localhost(path) if !spec.security.privileged && !path.is_file() => {
             invalid("seccomp", format!("{} is no file", path.display()))
         }
         _ => Ok(()),

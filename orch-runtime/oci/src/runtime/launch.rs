@@ -9,7 +9,7 @@ use crate::shim::protocol::{
     BINDS, CONFIG_FILE, ExitRecord, LOCK_FILE, OciBackend, Reply, Request, SHIM_ARG0, ShimConfig, UserRequest,
 };
 use crate::spec::{self, DeviceNode, Machine};
-use orch_runtime::runtime::{self as seam, PidNamespace, Propagation, RuntimeError, RuntimeEvent};
+use orch_runtime::runtime::{self as seam, PidNamespace, Propagation, RuntimeError, RuntimeEvent, Seccomp};
 use rustix::fs::FlockOperation;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
@@ -96,6 +96,12 @@ impl OciRuntime {
         let sandbox = self.sandbox(&meta.sandbox).ok_or_else(|| Error::Start {
             reason: "the sandbox is gone".into(),
         })?;
+        // Read after the phase turned to starting: a stop of the sandbox sees this container, or this sees the stop.
+        if sandbox.stopped {
+            return Err(Error::Start {
+                reason: "the sandbox was stopped".into(),
+            });
+        }
         let target = match &meta.spec.pid {
             PidNamespace::Target(id) => match self.container(id.as_str()).map(|c| c.phase()) {
                 Some(Phase::Running { pid, .. }) => Some(pid),
@@ -107,6 +113,11 @@ impl OciRuntime {
             },
             _ => None,
         };
+        let (warming, pod_cgroup) = (self.clone(), sandbox.cgroup.clone());
+        self.0
+            .env
+            .spawner
+            .spawn_blocking(Box::new(move || warming.0.hierarchy.group(&pod_cgroup).warm()));
         let (runtime, meta, dir) = (self.clone(), meta.clone(), container.dir.clone());
         let socket = self
             .blocking(move || {
@@ -163,7 +174,15 @@ impl OciRuntime {
         let machine = Machine {
             held_capabilities: rustix::thread::capabilities(None).map_or(0, |c| c.permitted.bits()),
             cgroup_v2,
+            filter_in_executor: inner.config.backend == OciBackend::Libcontainer
+                && asked.security.seccomp != Seccomp::Unconfined
+                && !asked.security.privileged,
             device_filter_v2: matches!(inner.config.backend, OciBackend::Binary(_)),
+            // libcontainer looks its parent up in /proc by a number of another process namespace.
+            cgroup_v1_dirs: match inner.config.backend {
+                OciBackend::Libcontainer => inner.hierarchy.group(&meta.cgroup).v1_dirs(),
+                OciBackend::Binary(_) => std::collections::BTreeMap::new(),
+            },
             apparmor: fs::read_to_string("/sys/module/apparmor/parameters/enabled")
                 .is_ok_and(|t| t.starts_with('Y')),
             open_files: Some((hard.min(1 << 20), hard)),
@@ -185,6 +204,25 @@ impl OciRuntime {
             private_binds: dir.join(BINDS),
         };
         let devices = devices(asked)?;
+        let mut oci = spec::build(asked, &meta.image_config, &machine, &devices)?;
+        let mut seccomp = match &asked.security.seccomp {
+            _ if asked.security.privileged => None,
+            Seccomp::Unconfined => None,
+            Seccomp::RuntimeDefault => Some(crate::seccomp::runtime_default(&spec::capabilities(&oci))),
+            Seccomp::Localhost(path) => {
+                let bytes = fs::read(path).at("read", path)?;
+                let bad = |reason: String| Error::Invalid {
+                    field: path.display().to_string(),
+                    reason,
+                };
+                let profile = serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
+                crate::seccomp::compile(&profile).map_err(bad)?;
+                Some(profile)
+            }
+        };
+        if matches!(inner.config.backend, OciBackend::Binary(_)) && seccomp.is_some() {
+            oci["linux"]["seccomp"] = serde_json::json!(seccomp.take());
+        }
         Ok(ShimConfig {
             id: meta.id.clone(),
             backend: inner.config.backend.clone(),
@@ -202,7 +240,8 @@ impl OciRuntime {
                 supplemental: asked.security.supplemental_groups.clone(),
                 merge_image_groups: asked.security.merge_image_groups,
             },
-            spec: spec::build(asked, &meta.image_config, &machine, &devices)?,
+            spec: oci,
+            seccomp,
             oom_score_adj: asked.resources.oom_score_adj,
             log_path: asked.log_path.clone(),
             tty: asked.tty,

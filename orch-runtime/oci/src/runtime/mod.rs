@@ -40,6 +40,9 @@ use tokio::sync::{broadcast, oneshot};
 /// How many events a slow subscriber may fall behind.
 const EVENTS: usize = 1024;
 
+/// This program, whatever happened to its file since it was started.
+const OWN_PROGRAM: &str = "/proc/self/exe";
+
 /// What an [`OciRuntime`] is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -57,7 +60,7 @@ impl Config {
         Self {
             data_dir: data_dir.into(),
             backend: OciBackend::default(),
-            shim: "/proc/self/exe".into(),
+            shim: OWN_PROGRAM.into(),
         }
     }
 }
@@ -94,14 +97,20 @@ impl OciRuntime {
     /// [`Error::Unsupported`] in one sentence if the process lacks what containers need; [`Error::Io`].
     pub async fn open(env: Env, config: Config) -> Result<Self> {
         check_privileges()?;
+        if config.shim == Path::new(OWN_PROGRAM) && !crate::shim::is_ready() {
+            let reason = "this program must call orch_oci::shim_main_if_requested() first in main, or name a shim program";
+            return Err(Error::Unsupported {
+                reason: reason.into(),
+            });
+        }
         let mut config = config;
         std::fs::create_dir_all(&config.data_dir).at("create", &config.data_dir)?;
         config.data_dir = config.data_dir.canonicalize().at("resolve", &config.data_dir)?;
         for sub in ["sandboxes", "containers"] {
             let dir = config.data_dir.join(sub);
             std::fs::create_dir_all(&dir).at("create", &dir)?;
-            // Volumes and secrets of pods show in there.
-            let mode = rustix::fs::Mode::from_raw_mode(0o711);
+            // Environments of pods stand in there.
+            let mode = rustix::fs::Mode::from_raw_mode(0o700);
             rustix::fs::chmod(&dir, mode).at("set the rights of", &dir)?;
         }
         let images = Arc::new(ImageStore::open(config.data_dir.join("images"))?);

@@ -151,35 +151,43 @@ impl OciRuntime {
     }
 
     async fn halt_sandbox(&self, id: &SandboxId) -> seam::Result<()> {
-        let Some(mut sandbox) = self.sandbox(id.as_str()) else {
+        let Some(sandbox) = self.sandbox(id.as_str()) else {
             return Ok(());
         };
+        let sandbox = self.end_sandbox(sandbox).await?;
+        let dir = self.sandbox_dir(id.as_str());
+        Ok(self
+            .blocking(move || if dir.is_dir() { sandbox.save(&dir) } else { Ok(()) })
+            .await?)
+    }
+
+    /// Ends what runs in a sandbox and gives its namespaces up, which is not yet on disk: without namespaces it counts
+    /// as stopped anyway.
+    async fn end_sandbox(&self, mut sandbox: Sandbox) -> seam::Result<Sandbox> {
         // Noted first, so that no container comes to be in it meanwhile.
         sandbox.stopped = true;
         if let Some(known) = self.0.state.lock().sandboxes.get_mut(&sandbox.id) {
             known.stopped = true;
         }
+        let id = SandboxId(sandbox.id.clone());
         let ends = self
-            .containers_of(id)
+            .containers_of(&id)
             .into_iter()
             .map(|container| async move { self.stop_container(&container, Duration::ZERO).await });
         for ended in futures::future::join_all(ends).await {
             ended?;
         }
-        let dir = self.sandbox_dir(id.as_str());
-        self.blocking(move || {
-            sandbox::unmake(&sandbox, &dir)?;
-            if dir.is_dir() { sandbox.save(&dir) } else { Ok(()) }
-        })
-        .await?;
-        Ok(())
+        let dir = self.sandbox_dir(&sandbox.id);
+        Ok(self
+            .blocking(move || sandbox::unmake(&sandbox, &dir).map(|()| sandbox))
+            .await?)
     }
 
     async fn drop_sandbox(&self, id: &SandboxId) -> seam::Result<()> {
         let Some(sandbox) = self.sandbox(id.as_str()) else {
             return Ok(());
         };
-        self.halt_sandbox(id).await?;
+        let sandbox = self.end_sandbox(sandbox).await?;
         let removals = self
             .containers_of(id)
             .into_iter()

@@ -4,9 +4,11 @@
 //! The helper tells `ok <pid>` or `no <reason>` through a pipe and ends; the process that it made is then the shim's
 //! child, because the shim is a subreaper.
 
+use crate::seccomp::Instruction;
 use crate::shim::executor::Program;
 use crate::shim::protocol::{OciBackend, ShimConfig};
 use libcontainer::container::builder::ContainerBuilder;
+use libcontainer::error::LibcontainerError;
 use libcontainer::syscall::syscall::SyscallType;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
@@ -163,16 +165,43 @@ fn builder(config: &ShimConfig, dir: &Path, io: Io, program: Program) -> Result<
     })
 }
 
+fn filter(config: &ShimConfig) -> Result<Vec<Instruction>, String> {
+    let compiled = config
+        .seccomp
+        .as_ref()
+        .map(|profile| crate::seccomp::compile(profile));
+    compiled
+        .transpose()
+        .map(Option::unwrap_or_default)
+        .map_err(|e| format!("seccomp profile: {e}"))
+}
+
+/// Makes a container or a process in it with the embedded OCI runtime.
+fn embedded<T>(task: impl FnOnce() -> Result<T, LibcontainerError>) -> Result<T, String> {
+    let causes = crate::shim::trace::collect().ok();
+    task().map_err(|e| {
+        let text = reason(&e);
+        // Where the program itself is at fault, the error says all.
+        let cause = causes
+            .filter(|_| !text.contains(": exec: "))
+            .and_then(|c| c.first());
+        cause.map_or(text.clone(), |cause| format!("{text}: {cause}"))
+    })
+}
+
 fn start_embedded(config: &ShimConfig, dir: &Path, io: Io) -> Result<u32, String> {
     let (failure, tell) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| e.to_string())?;
-    let mut container = builder(config, dir, io, Program::new(Some(tell)))?
-        .as_init(dir)
-        .with_systemd(false)
-        .with_detach(true)
-        .build()
-        .map_err(|e| reason(&e))?;
-    let pid = container.pid().ok_or("the OCI runtime made no process")?;
-    container.start().map_err(|e| reason(&e))?;
+    let builder = builder(config, dir, io, Program::new(Some(tell), filter(config)?))?;
+    let pid = embedded(|| {
+        let mut container = builder
+            .as_init(dir)
+            .with_systemd(false)
+            .with_detach(true)
+            .build()?;
+        container.start()?;
+        Ok(container.pid())
+    })?;
+    let pid = pid.ok_or("the OCI runtime made no process")?;
     let mut why = String::new();
     fs::File::from(failure)
         .read_to_string(&mut why)
@@ -185,12 +214,14 @@ fn start_embedded(config: &ShimConfig, dir: &Path, io: Io) -> Result<u32, String
 }
 
 fn exec_embedded(config: &ShimConfig, dir: &Path, process_file: &Path, io: Io) -> Result<u32, String> {
-    let pid = builder(config, dir, io, Program::new(None))?
-        .as_tenant()
-        .with_detach(true)
-        .with_process(Some(process_file))
-        .build()
-        .map_err(|e| reason(&e))?;
+    let builder = builder(config, dir, io, Program::new(None, filter(config)?))?;
+    let pid = embedded(|| {
+        builder
+            .as_tenant()
+            .with_detach(true)
+            .with_process(Some(process_file))
+            .build()
+    })?;
     Ok(pid.as_raw().unsigned_abs())
 }
 

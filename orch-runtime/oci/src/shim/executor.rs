@@ -1,5 +1,6 @@
 //! The last step inside the container: turns the prepared process into the program.
 
+use crate::seccomp::Instruction;
 use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 use rustix::fs::Access;
@@ -18,14 +19,16 @@ pub(crate) struct Program {
     /// Where a failure is told; the kernel closes it when the program runs.
     failure: Option<Rc<OwnedFd>>,
     environment: Rc<RefCell<HashMap<String, String>>>,
+    filter: Rc<Vec<Instruction>>,
 }
 
 impl Program {
     /// `failure` gets the reason if the program cannot be executed.
-    pub(crate) fn new(failure: Option<OwnedFd>) -> Self {
+    pub(crate) fn new(failure: Option<OwnedFd>, filter: Vec<Instruction>) -> Self {
         Self {
             failure: failure.map(Rc::new),
             environment: Rc::default(),
+            filter: Rc::new(filter),
         }
     }
 }
@@ -51,8 +54,16 @@ impl Executor for Program {
         for key in rest {
             command.env(key, &environment[key]);
         }
-        let error = command.exec();
-        let reason = format!("exec {name}: {}", plain(&error));
+        // As late as can be, for a filter need not allow what comes before.
+        let filtered = if self.filter.is_empty() {
+            Ok(())
+        } else {
+            crate::sys::install_filter(&self.filter)
+        };
+        let reason = match filtered {
+            Ok(()) => format!("exec {name}: {}", plain(&command.exec())),
+            Err(e) => format!("install the system call filter: {}", plain(&e)),
+        };
         if let Some(failure) = &self.failure {
             // If nobody listens any more, the exit code alone has to tell.
             let _ = rustix::io::write(failure, reason.as_bytes());

@@ -30,8 +30,8 @@ pub(crate) struct LogWriter {
 }
 
 impl LogWriter {
-    /// Opens (and makes) the file. A failure is tried again at [`LogWriter::reopen`].
-    pub(crate) fn open(path: &Path) -> Self {
+    /// Opens (and makes) the file. With an empty path nothing is logged.
+    pub(crate) fn open(path: &Path) -> std::io::Result<Self> {
         let mut writer = Self {
             path: path.to_owned(),
             file: None,
@@ -39,11 +39,8 @@ impl LogWriter {
             stamp: Stamp::default(),
             out: Vec::new(),
         };
-        if !path.as_os_str().is_empty() {
-            // The container runs without a log rather than not at all.
-            let _ = writer.reopen();
-        }
-        writer
+        writer.reopen()?;
+        Ok(writer)
     }
 
     /// Opens the file anew by its path.
@@ -169,7 +166,7 @@ mod tests {
     fn written(chunks: &[(Stream, &[u8])]) -> String {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("0.log");
-        let mut log = LogWriter::open(&path);
+        let mut log = LogWriter::open(&path).unwrap();
         for (stream, bytes) in chunks {
             log.write(*stream, bytes, T);
         }
@@ -233,7 +230,7 @@ mod tests {
     fn reopening_follows_the_path() {
         let dir = tempfile::tempdir().unwrap();
         let (path, old) = (dir.path().join("0.log"), dir.path().join("0.log.1"));
-        let mut log = LogWriter::open(&path);
+        let mut log = LogWriter::open(&path).unwrap();
         log.write(Stream::Stdout, b"before\n", T);
         std::fs::rename(&path, &old).unwrap();
         log.reopen().unwrap();

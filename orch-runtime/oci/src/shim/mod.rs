@@ -14,6 +14,7 @@ pub(crate) mod pause;
 pub(crate) mod protocol;
 mod rootfs;
 mod server;
+mod trace;
 
 use crate::error::{Attempt, Error, Result};
 pub(crate) use executor::plain;
@@ -21,12 +22,22 @@ pub(crate) use executor::plain;
 use protocol::{CONFIG_FILE, SHIM_ARG0, ShimConfig};
 use rustix::fs::{Mode, OFlags};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// This program knows how to be a shim.
+static READY: AtomicBool = AtomicBool::new(false);
+
+/// Whether this program called [`shim_main_if_requested`], without which running it again would do anything but shim.
+pub(crate) fn is_ready() -> bool {
+    READY.load(Ordering::Relaxed)
+}
 
 /// Becomes a shim if this process was started as one; returns otherwise.
 ///
 /// Call it first in `main` of every program that makes an [`crate::OciRuntime`], before any thread or async runtime
 /// exists.
 pub fn shim_main_if_requested() {
+    READY.store(true, Ordering::Relaxed);
     let mut args = std::env::args_os();
     if args.next().is_none_or(|arg| arg != SHIM_ARG0) {
         return;

@@ -87,6 +87,8 @@ pub(crate) struct ShimConfig {
     pub(crate) user: UserRequest,
     /// The OCI configuration, except for the user.
     pub(crate) spec: serde_json::Value,
+    /// System call filter that the embedded OCI runtime's last step installs.
+    pub(crate) seccomp: Option<crate::seccomp::Profile>,
     /// Wanted adjustment of the out-of-memory killer's badness.
     pub(crate) oom_score_adj: i32,
     /// CRI log file.

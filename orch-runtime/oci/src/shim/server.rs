@@ -90,13 +90,13 @@ pub(crate) fn run(config: ShimConfig, dir: &Path, control: OwnedFd) -> Result<()
         ..Record::default()
     };
     match launch(&config, dir, &children) {
-        Ok((init, streams)) => {
+        Ok((init, streams, log)) => {
             let record = Record {
                 pid: init.as_raw_nonzero().get().unsigned_abs(),
                 started_at: Some(wall_ns()),
                 ..record
             };
-            let mut server = Server::new(config, dir, children, init, streams, record)?;
+            let mut server = Server::new(config, dir, children, init, (streams, log), record)?;
             server.write_record();
             control.watching = true;
             control.reply(&Reply::Running {
@@ -133,7 +133,8 @@ pub(crate) fn run(config: ShimConfig, dir: &Path, control: OwnedFd) -> Result<()
 }
 
 /// Makes the root file system and the streams, and starts the program.
-fn launch(config: &ShimConfig, dir: &Path, children: &OwnedFd) -> Result<(Pid, Streams)> {
+fn launch(config: &ShimConfig, dir: &Path, children: &OwnedFd) -> Result<(Pid, Streams, LogWriter)> {
+    let log = LogWriter::open(&config.log_path).at("open the log file", &config.log_path)?;
     crate::shim::rootfs::prepare(config, dir)?;
     let failed = |e: std::io::Error| Error::io("connect the streams of", dir, e);
     let (io, mut streams, terminal) = if config.tty {
@@ -185,7 +186,7 @@ fn launch(config: &ShimConfig, dir: &Path, children: &OwnedFd) -> Result<(Pid, S
     let init = pid.ok_or_else(|| Error::Start {
         reason: "the OCI runtime made no process".into(),
     })?;
-    Ok((init, streams))
+    Ok((init, streams, log))
 }
 
 /// Waits until a helper has told its result or died.
@@ -261,7 +262,13 @@ fn receive_terminal(listener: &UnixListener) -> std::io::Result<OwnedFd> {
 fn write_record(dir: &Path, record: &Record) {
     let bytes = serde_json::to_vec(record).unwrap_or_default();
     // A full disk must not keep the container from ending; the agent then sees a container without an exit.
-    if let Err(e) = crate::sys::replace_file(&dir.join(RECORD_FILE), &bytes) {
+    // That a container runs is of no interest after a crash of the machine; how it ended is.
+    let file = dir.join(RECORD_FILE);
+    let done = match record.exit {
+        Some(_) => crate::sys::replace_file(&file, &bytes),
+        None => crate::sys::replace_file_for_now(&file, &bytes),
+    };
+    if let Err(e) = done {
         eprintln!("{}", e.chain());
     }
 }
@@ -281,11 +288,10 @@ impl Server {
         dir: &Path,
         children: OwnedFd,
         init: Pid,
-        streams: Streams,
+        (streams, log): (Streams, LogWriter),
         record: Record,
     ) -> Result<Self> {
         let listener = listen(dir, SOCKET)?;
-        let log = LogWriter::open(&config.log_path);
         Ok(Self {
             config,
             dir: dir.to_owned(),

@@ -9,8 +9,9 @@ pub(crate) mod user;
 
 use crate::error::{Error, Result};
 use crate::image::ImageConfig;
-use orch_runtime::runtime::{ContainerSpec, PidNamespace, Propagation, Resources, Seccomp};
+use orch_runtime::runtime::{ContainerSpec, PidNamespace, Propagation, Resources};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -43,10 +44,14 @@ const READ_ONLY: [&str; 5] = [
 pub(crate) struct Machine {
     /// Capabilities that the agent holds itself, as a bit set.
     pub(crate) held_capabilities: u64,
+    /// A system call filter is installed by the last step before the program.
+    pub(crate) filter_in_executor: bool,
     /// Control groups are of version 2.
     pub(crate) cgroup_v2: bool,
     /// The OCI runtime restricts devices under version 2 too.
     pub(crate) device_filter_v2: bool,
+    /// The container's directory in each hierarchy of version 1, where the OCI runtime does not show them well itself.
+    pub(crate) cgroup_v1_dirs: BTreeMap<String, PathBuf>,
     /// AppArmor is on.
     pub(crate) apparmor: bool,
     /// Limit of open files that the agent may pass on.
@@ -151,6 +156,16 @@ pub(crate) fn build(
     }
     let set = caps::compute(security, &default_caps, machine.held_capabilities)?;
     process["capabilities"] = json!({"bounding": set, "effective": set, "permitted": set});
+    if machine.filter_in_executor && !security.no_new_privs {
+        // Installing a filter takes this privilege. It is not in the bounding set, so that executing the program, which
+        // is the next thing after installing, takes it away again, from root and others alike.
+        let mut enough = set.clone();
+        if !enough.iter().any(|c| c == "CAP_SYS_ADMIN") {
+            enough.push("CAP_SYS_ADMIN".into());
+        }
+        process["capabilities"]["effective"] = json!(enough);
+        process["capabilities"]["permitted"] = json!(enough);
+    }
     if let Some((soft, hard)) = machine.open_files {
         process["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": soft, "hard": hard}]);
     }
@@ -165,12 +180,16 @@ pub(crate) fn build(
         process["apparmorProfile"] = json!(security.apparmor_profile);
     }
     let unmasked = security.privileged || security.unmasked_proc;
+    let mut read_only: Vec<&str> = if unmasked { Vec::new() } else { READ_ONLY.to_vec() };
+    if !security.privileged && !machine.cgroup_v1_dirs.is_empty() {
+        read_only.push("/sys/fs/cgroup");
+    }
     let mut linux = json!({
         "namespaces": namespaces(spec, machine),
         "cgroupsPath": format!("/{}", machine.cgroup),
         "resources": resources(&spec.resources, security.privileged, devices, machine),
         "maskedPaths": if unmasked { &[][..] } else { &MASKED[..] },
-        "readonlyPaths": if unmasked { &[][..] } else { &READ_ONLY[..] },
+        "readonlyPaths": read_only,
     });
     if !devices.is_empty() {
         let nodes: Vec<Value> = devices
@@ -291,21 +310,13 @@ fn mounts(spec: &ContainerSpec, machine: &Machine) -> Result<Vec<Value>> {
         "gid=5",
     ];
     add("/dev/pts", "devpts", own("devpts"), &pts);
-    if machine.ipcns.is_some() {
-        add(
-            "/dev/mqueue",
-            "mqueue",
-            own("mqueue"),
-            &["nosuid", "noexec", "nodev"],
-        );
-    } else {
-        add(
-            "/dev/mqueue",
-            "bind",
-            own("/dev/mqueue"),
-            &["rbind", "nosuid", "noexec", "nodev"],
-        );
-    }
+    // Of whichever IPC namespace the container is in.
+    add(
+        "/dev/mqueue",
+        "mqueue",
+        own("mqueue"),
+        &["nosuid", "noexec", "nodev"],
+    );
     add(
         "/sys",
         "sysfs",
@@ -313,7 +324,20 @@ fn mounts(spec: &ContainerSpec, machine: &Machine) -> Result<Vec<Value>> {
         &["nosuid", "noexec", "nodev", access],
     );
     let cgroup = ["nosuid", "noexec", "nodev", "relatime", access];
-    add("/sys/fs/cgroup", "cgroup", own("cgroup"), &cgroup);
+    if machine.cgroup_v1_dirs.is_empty() {
+        add("/sys/fs/cgroup", "cgroup", own("cgroup"), &cgroup);
+    } else {
+        add(
+            "/sys/fs/cgroup",
+            "tmpfs",
+            own("tmpfs"),
+            &["nosuid", "noexec", "nodev", "mode=755", "size=64k"],
+        );
+        for (controller, dir) in &machine.cgroup_v1_dirs {
+            let to = format!("/sys/fs/cgroup/{controller}");
+            add(&to, "bind", dir, &["bind", "nosuid", "noexec", "nodev", access]);
+        }
+    }
     add(
         "/dev/shm",
         "bind",
@@ -347,6 +371,16 @@ fn mounts(spec: &ContainerSpec, machine: &Machine) -> Result<Vec<Value>> {
     }
     all.sort_by_key(|(to, _)| to.components().count());
     Ok(all.into_iter().map(|(_, mount)| mount).collect())
+}
+
+/// The capabilities that a container ends up with.
+pub(crate) fn capabilities(config: &Value) -> Vec<String> {
+    let names = config["process"]["capabilities"]["bounding"].as_array();
+    names
+        .into_iter()
+        .flatten()
+        .filter_map(|c| c.as_str().map(str::to_owned))
+        .collect()
 }
 
 /// A path without `.`, `..` and doubled slashes.
@@ -406,15 +440,6 @@ pub(crate) fn signal_number(text: &str) -> Option<i32> {
         offset.parse::<i32>().ok()?
     };
     Some(base + offset).filter(|n| (34..=64).contains(n))
-}
-
-/// Whether a system call filter was asked for that this build cannot make.
-pub(crate) fn seccomp_wanted(spec: &ContainerSpec) -> Option<&Seccomp> {
-    match &spec.security.seccomp {
-        Seccomp::Unconfined => None,
-        _ if spec.security.privileged => None,
-        wanted => Some(wanted),
-    }
 }
 
 #[cfg(test)]
