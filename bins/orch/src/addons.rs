@@ -10,8 +10,9 @@ use orch_net::feed::foreign_proxy_label;
 use serde_json::{Value, json};
 use std::{net::Ipv4Addr, sync::Arc};
 
-/// The tenth address of the service range.
-pub(crate) fn dns_ip(service_cidr: Ipv4Net) -> Ipv4Addr {
+/// The address of cluster DNS: the tenth of the service range, as upstream's installers choose it.
+#[must_use]
+pub fn dns_ip(service_cidr: Ipv4Net) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(service_cidr.network()).saturating_add(10))
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     addons,
-    machine::{NodeIdentity, NodeParts, gateway},
+    machine::{NodeIdentity, NodeParts},
 };
 use ipnet::{IpNet, Ipv4Net};
 use orch_api::{
@@ -211,7 +211,7 @@ impl ControlPlane {
         let user = UserInfo::new(format!("system:node:{}", node.name), &["system:nodes"]);
         Ok(NodeIdentity {
             client: self.client_as(user),
-            serving: self.node_serving(&node.name, node.ip.unwrap_or_else(|| gateway(node.pod_cidr)))?,
+            serving: self.node_serving(&node.name, node.ip)?,
             client_ca_pem: self.pki.ca.cert_pem().to_owned(),
         })
     }
@@ -371,6 +371,7 @@ impl ControlPlaneBuilder {
             frontend,
             shutdown,
         };
+        plane.frontend.publish(&plane.api).await?;
         addons::ensure(&plane.client(), plane.service_cidr).await?;
         Ok(start_loops(plane, self.controllers, self.scheduler))
     }

@@ -11,10 +11,12 @@
 
 mod addons;
 pub mod apply;
+pub mod bundle;
 mod control_plane;
 pub mod demo;
 pub mod machine;
 pub mod privileges;
 
+pub use addons::dns_ip;
 pub use control_plane::{ControlPlane, ControlPlaneBuilder, StartError};
 pub use machine::{Machine, MachineConfig, NodeIdentity, NodeParts};

@@ -2,10 +2,11 @@
 
 use crate::{demo, privileges};
 use ipnet::Ipv4Net;
+use k8s_openapi::api::core::v1::Node;
 use orch_api::pki::KeyAndCert;
 use orch_core::{
     ApiClient, Env,
-    informer::SharedInformers,
+    informer::{Informer, InformerScope, SharedInformers},
     node::{NetworkBackend, NetworkError},
     spawn::Shutdown,
 };
@@ -52,10 +53,10 @@ pub enum RuntimeKind {
 pub struct NodeParts {
     /// Name of the Node object.
     pub name: String,
-    /// Range of its pods.
-    pub pod_cidr: Ipv4Net,
-    /// Its address; by default the gateway of its pod range.
-    pub ip: Option<Ipv4Addr>,
+    /// Range of its pods; `None` takes the one that the cluster gives it.
+    pub pod_cidr: Option<Ipv4Net>,
+    /// Its address.
+    pub ip: Ipv4Addr,
     /// Port of its own API.
     pub port: u16,
 }
@@ -191,7 +192,7 @@ impl Machine {
         }
         let mut agents = Vec::new();
         for (node, identity) in config.nodes.iter().zip(identities) {
-            agents.push(real_agent(env, config, node, identity, nft.is_ok()).await?);
+            agents.push(real_agent(env, config, node, identity, nft.is_ok(), shutdown).await?);
         }
         let (proxy, mode): (Arc<dyn ServiceProxy>, ProxyMode) = match nft {
             Ok(()) => {
@@ -273,14 +274,13 @@ async fn start_dns(env: &Env, config: &MachineConfig) -> Result<Arc<DnsServer>, 
 }
 
 fn node_config(config: &MachineConfig, node: &NodeParts) -> NodeConfig {
-    let ip = node.ip.unwrap_or_else(|| gateway(node.pod_cidr));
     let mut agent = NodeConfig::new(
         node.name.clone(),
-        IpAddr::V4(ip),
+        IpAddr::V4(node.ip),
         node_dir(&config.data_dir, &node.name),
     );
     agent.port = node.port;
-    agent.pod_cidrs = vec![node.pod_cidr.to_string()];
+    agent.pod_cidrs = node.pod_cidr.iter().map(ToString::to_string).collect();
     agent.cluster_dns = vec![IpAddr::V4(config.dns_ip)];
     agent.cluster_domain.clone_from(&config.domain);
     agent
@@ -296,6 +296,7 @@ async fn real_agent(
     node: &NodeParts,
     identity: &NodeIdentity,
     nftables: bool,
+    shutdown: &Shutdown,
 ) -> Result<NodeAgent, MachineError> {
     let dir = node_dir(&config.data_dir, &node.name);
     let io = |what: &str, path: &Path| {
@@ -311,14 +312,21 @@ async fn real_agent(
         dir: dir.join("network"),
         cluster_cidr: config.cluster_cidr,
         service_cidr: config.service_cidr,
-        table: format!(
-            "orch-pods-{}",
-            node.pod_cidr.network().to_string().replace('.', "-")
-        ),
+        table: format!("orch-pods-{}", node.name),
         nftables,
     });
-    network.set_range(node.pod_cidr).await?;
-    let network: Arc<dyn NetworkBackend> = Arc::new(network);
+    let network = Arc::new(network);
+    match node.pod_cidr {
+        Some(range) => network.set_range(range).await?,
+        None => follow_range(
+            env,
+            identity.client.clone(),
+            node.name.clone(),
+            network.clone(),
+            shutdown,
+        ),
+    }
+    let network: Arc<dyn NetworkBackend> = network;
     let runtime: Arc<dyn Runtime> = Arc::new(runtime);
     let agent = NodeAgent::new(
         node_config(config, node),
@@ -328,6 +336,39 @@ async fn real_agent(
         network,
     );
     Ok(agent.with_server(node_server(node, identity).await?))
+}
+
+/// Gives the network the range that the cluster gives the node, as soon as it is known.
+fn follow_range(
+    env: &Env,
+    client: Arc<dyn ApiClient>,
+    name: String,
+    network: Arc<VethNetwork>,
+    shutdown: &Shutdown,
+) {
+    let scope = InformerScope {
+        fields: format!("metadata.name={name}"),
+        ..InformerScope::default()
+    };
+    let informer = Informer::<Node>::start(env, client, scope, shutdown);
+    let (env_, stop) = (env.clone(), shutdown.clone());
+    let task = async move {
+        let mut changes = informer.subscribe();
+        while let Some(change) = tokio::select! { c = changes.recv() => c, () = stop.wait() => None } {
+            let range = change
+                .object()
+                .spec
+                .as_ref()
+                .and_then(|s| s.pod_cidr.as_deref()?.parse().ok());
+            let Some(range) = range else { continue };
+            while let Err(e) = network.set_range(range).await {
+                tracing::warn!("pod range {range} of {name} not set up: {e}");
+                env_.clock.sleep(std::time::Duration::from_secs(1)).await;
+            }
+            return;
+        }
+    };
+    env.spawner.spawn("pod-range", Box::pin(task));
 }
 
 /// The socket and TLS of a node's own API. Only the API server may use it.
@@ -344,8 +385,7 @@ async fn node_server(node: &NodeParts, identity: &NodeIdentity) -> Result<Server
     let chain = identity.serving.chain().map_err(wrong)?;
     let key = identity.serving.private_key().map_err(wrong)?;
     let tls = tls_config(chain, key, roots).map_err(|e| wrong(e.to_string()))?;
-    let ip = node.ip.unwrap_or_else(|| gateway(node.pod_cidr));
-    let address = SocketAddr::new(IpAddr::V4(ip), node.port);
+    let address = SocketAddr::new(IpAddr::V4(node.ip), node.port);
     let listener = tokio::net::TcpListener::bind(address)
         .await
         .map_err(|source| MachineError::Io {
@@ -388,10 +428,10 @@ async fn sim_agent(
     };
     let runtime = SimRuntime::new(env.clone(), options);
     let probes = Arc::new(SimProbes(runtime.clone()));
-    let network = Arc::new(SimNetwork::new(node.pod_cidr));
+    let network = Arc::new(SimNetwork::new(node.pod_cidr.unwrap_or(config.cluster_cidr)));
     // No address of this machine leads to a simulated node: it serves its API on a free port of loopback.
     let local = NodeParts {
-        ip: Some(Ipv4Addr::LOCALHOST),
+        ip: Ipv4Addr::LOCALHOST,
         port: 0,
         ..node.clone()
     };

@@ -128,8 +128,8 @@ impl Up {
                 };
                 Ok(NodeParts {
                     name: format!("node-{}", at + 1),
-                    pod_cidr,
-                    ip: self.node_ip,
+                    pod_cidr: Some(pod_cidr),
+                    ip: self.node_ip.unwrap_or_else(|| gateway(pod_cidr)),
                     port,
                 })
             })
@@ -137,8 +137,10 @@ impl Up {
     }
 
     async fn control_plane(&self, env: &Env, nodes: &[NodeParts]) -> anyhow::Result<ControlPlane> {
+        let grace = Duration::from_secs(self.node_monitor_grace_seconds);
         let controllers = ControllerConfig {
-            node_monitor_grace: Duration::from_secs(self.node_monitor_grace_seconds),
+            node_monitor_grace: grace,
+            node_monitor_period: (grace / 10).min(Duration::from_secs(5)),
             ..ControllerConfig::default()
         };
         let mut builder = ControlPlane::builder()
@@ -157,8 +159,10 @@ impl Up {
                 return Err(orch::machine::MachineError::Privileges(missing).into());
             }
             // Pods reach the API server on the first node's address.
-            let inside = IpAddr::V4(first.ip.unwrap_or_else(|| gateway(first.pod_cidr)));
-            orch_net::pod::link::add_loopback_address(IpAddr::V4(gateway(first.pod_cidr))).await?;
+            let inside = IpAddr::V4(first.ip);
+            if self.node_ip.is_none() {
+                orch_net::pod::link::add_loopback_address(inside).await?;
+            }
             builder = builder.advertise(vec![inside]);
             if self.listen.ip() != inside && !self.listen.ip().is_unspecified() {
                 builder = builder.listen(SocketAddr::new(inside, self.listen.port()));
