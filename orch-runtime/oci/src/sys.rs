@@ -142,8 +142,8 @@ fn replace(path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
 
 /// Closes every descriptor above standard error except `keep`, owned by whomever.
 ///
-/// Only for a forked child that then runs one task, uses nothing but `keep`, and ends by [`exit_now`]: no owner of a
-/// closed descriptor is used or dropped again.
+/// Only where no owner of a closed descriptor is used or dropped again: in a forked child that then runs one task, uses
+/// nothing but `keep`, and ends by [`exit_now`]; and in a program that has just started and opened nothing yet.
 pub(crate) fn close_all_but(keep: &mut [i32]) {
     keep.sort_unstable();
     let mut from = 3_u32;

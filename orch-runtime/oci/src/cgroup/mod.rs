@@ -172,15 +172,20 @@ impl Group<'_> {
     pub(crate) fn apply(&self, resources: &Resources) -> Result<()> {
         match self.hierarchy {
             Hierarchy::V1 { .. } => {
+                let mut refused = Vec::new();
                 for (controller, file, value) in v1_files(resources) {
                     let Some(path) = self.dir_of(controller).map(|d| d.join(file)) else {
                         continue;
                     };
-                    let done = fs::write(&path, &value);
-                    if file == "memory.memsw.limit_in_bytes" && !path.exists() {
-                        continue;
+                    // Without accounting of swap there is no such file.
+                    let optional = file == "memory.memsw.limit_in_bytes" && !path.exists();
+                    if !optional && fs::write(&path, &value).is_err() {
+                        refused.push((path, value));
                     }
-                    done.at(&format!("write {value} to"), &path)?;
+                }
+                // A limit of memory must not pass that of memory and swap, so it depends which of the two may go first.
+                for (path, value) in refused {
+                    fs::write(&path, &value).at(&format!("write {value} to"), &path)?;
                 }
             }
             Hierarchy::V2(mount) => {

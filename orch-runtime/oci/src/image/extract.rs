@@ -379,7 +379,7 @@ impl Extractor<'_> {
             };
             match self.open_dir(path) {
                 Ok(dir) => {
-                    rfs::futimens(&dir, &times).map_err(|e| self.failed(path, "set the times of", e))?
+                    rfs::futimens(&dir, &times).map_err(|e| self.failed(path, "set the times of", e))?;
                 }
                 // A later entry of the same layer took its place.
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}

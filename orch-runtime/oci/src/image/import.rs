@@ -181,7 +181,7 @@ impl Contents {
             .ok()
             .and_then(|p| p.to_str())
             .map(|p| format!("sha256:{p}"));
-        if expected.is_none() && size <= DOCUMENT_MAX && !path.extension().is_some_and(|e| e == "tar") {
+        if expected.is_none() && size <= DOCUMENT_MAX && path.extension().is_none_or(|e| e != "tar") {
             let mut bytes = Vec::new();
             reader
                 .read_to_end(&mut bytes)

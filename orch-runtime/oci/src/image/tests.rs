@@ -229,7 +229,7 @@ fn every_kind_of_archive_gives_the_same_image() {
     }
     let dir = tempfile::tempdir().unwrap();
     let layer = tar_of(&[('f', "hello", "world")]);
-    let files = layout(&[layer.clone()], "busybox:1");
+    let files = layout(std::slice::from_ref(&layer), "busybox:1");
     let mut found = Vec::new();
     let tar = archive_of(&files);
     for (name, bytes) in [("a.tar", tar.clone()), ("b.tar.gz", gzip(&tar))] {

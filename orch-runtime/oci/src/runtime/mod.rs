@@ -106,10 +106,10 @@ impl OciRuntime {
         let mut config = config;
         std::fs::create_dir_all(&config.data_dir).at("create", &config.data_dir)?;
         config.data_dir = config.data_dir.canonicalize().at("resolve", &config.data_dir)?;
-        for sub in ["sandboxes", "containers"] {
+        for sub in ["images", "sandboxes", "containers"] {
             let dir = config.data_dir.join(sub);
             std::fs::create_dir_all(&dir).at("create", &dir)?;
-            // Environments of pods stand in there.
+            // Environments of pods stand in there, and programs of images that run as root for whoever runs them.
             let mode = rustix::fs::Mode::from_raw_mode(0o700);
             rustix::fs::chmod(&dir, mode).at("set the rights of", &dir)?;
         }

@@ -166,10 +166,7 @@ fn builder(config: &ShimConfig, dir: &Path, io: Io, program: Program) -> Result<
 }
 
 fn filter(config: &ShimConfig) -> Result<Vec<Instruction>, String> {
-    let compiled = config
-        .seccomp
-        .as_ref()
-        .map(|profile| crate::seccomp::compile(profile));
+    let compiled = config.seccomp.as_ref().map(crate::seccomp::compile);
     compiled
         .transpose()
         .map(Option::unwrap_or_default)
@@ -258,7 +255,7 @@ fn call(mut command: Command, program: &Path, log: &Path) -> Result<(), String> 
     let message = messages
         .filter(|m| m["level"] == "error")
         .filter_map(|m| Some(m["msg"].as_str()?.to_owned()))
-        .last();
+        .next_back();
     Err(message.unwrap_or_else(|| format!("{} failed: {status}", program.display())))
 }
 

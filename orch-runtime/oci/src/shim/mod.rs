@@ -8,10 +8,13 @@
 
 pub(crate) mod backend;
 mod conn;
+mod execs;
 mod executor;
+mod launch;
 mod log;
 pub(crate) mod pause;
 pub(crate) mod protocol;
+mod pump;
 mod rootfs;
 mod server;
 mod trace;
@@ -61,6 +64,8 @@ pub fn shim_main_if_requested() {
 pub(crate) fn detach() -> Result<()> {
     // Not a process group leader, being freshly spawned; should it be one, the second fork makes up for it.
     let _ = rustix::process::setsid();
+    // What the agent was itself given without the close-on-exec flag: a pipe whose other side waits for its end, say.
+    crate::sys::close_all_but(&mut []);
     if crate::sys::fork().at("fork", "the shim")?.is_some() {
         crate::sys::exit_now(0);
     }

@@ -163,10 +163,6 @@ pub(crate) fn put_message(out: &mut Vec<u8>, message: &impl Serialize) {
 /// One whole frame at the start of `input`: its tag, the range of its payload, and its end.
 ///
 /// `Err` if what comes is no frame.
-#[expect(
-    clippy::result_unit_err,
-    reason = "private to the crate; the only answer is to hang up"
-)]
 pub(crate) fn next_frame(input: &[u8]) -> Result<Option<(u8, std::ops::Range<usize>)>, ()> {
     let Some(head) = input.first_chunk::<4>() else {
         return Ok(None);

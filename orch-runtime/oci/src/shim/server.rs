@@ -1,24 +1,21 @@
 //! The shim's loop: one thread, one `poll` over the container's output, the clients and the end of children.
 
 use crate::cgroup::Hierarchy;
-use crate::error::{Attempt, Error, Result};
-use crate::shim::backend::{self, Helper, Io, Stdio3};
+use crate::error::Attempt;
+use crate::error::Result;
 use crate::shim::conn::{Attached, Conn, Said};
+use crate::shim::execs::{Exec, ExecState};
+use crate::shim::launch::{Streams, drain, launch, listen};
 use crate::shim::log::{LogWriter, Stream};
-use crate::shim::protocol::{
-    ExitRecord, RECORD_FILE, Record, Reply, Request, SOCKET, ShimConfig, TAG_STDERR, TAG_STDIN, TAG_STDOUT,
-};
+use crate::shim::protocol::{ExitRecord, RECORD_FILE, Record, Reply, Request, SOCKET, ShimConfig, TAG_STDIN};
 use crate::sys::wall_ns;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags};
-use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::net::SocketFlags;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 use rustix::termios::Winsize;
 use std::collections::BTreeMap;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -26,30 +23,6 @@ use std::path::{Path, PathBuf};
 const STDIN_BACKLOG: usize = 64 * 1024;
 /// How long clients get at the end to take what is still for them.
 const LINGER_MS: i64 = 2000;
-
-/// The end of a container's streams that the shim holds.
-enum Streams {
-    Pipes {
-        stdin: Option<OwnedFd>,
-        stdout: Option<OwnedFd>,
-        stderr: Option<OwnedFd>,
-    },
-    Terminal(Option<OwnedFd>),
-}
-
-/// A process run beside the container's own.
-struct Exec {
-    state: ExecState,
-    /// The connection went away: the process is not wanted any more.
-    unwanted: bool,
-    files: Vec<PathBuf>,
-    terminal: Option<UnixListener>,
-}
-
-enum ExecState {
-    Starting(Helper),
-    Running(Pid),
-}
 
 /// What a polled descriptor means.
 #[derive(Clone, Copy)]
@@ -63,22 +36,22 @@ enum Token {
 }
 
 pub(crate) struct Server {
-    config: ShimConfig,
-    dir: PathBuf,
-    listener: UnixListener,
-    children: OwnedFd,
-    clients: BTreeMap<u64, Conn>,
-    execs: BTreeMap<u64, Exec>,
-    next: u64,
-    streams: Streams,
-    stdin_queue: Vec<u8>,
-    stdin_ending: bool,
-    log: LogWriter,
-    record: Record,
-    init: Pid,
-    buffer: Vec<u8>,
+    pub(super) config: ShimConfig,
+    pub(super) dir: PathBuf,
+    pub(super) listener: UnixListener,
+    pub(super) children: OwnedFd,
+    pub(super) clients: BTreeMap<u64, Conn>,
+    pub(super) execs: BTreeMap<u64, Exec>,
+    pub(super) next: u64,
+    pub(super) streams: Streams,
+    pub(super) stdin_queue: Vec<u8>,
+    pub(super) stdin_ending: bool,
+    pub(super) log: LogWriter,
+    pub(super) record: Record,
+    pub(super) init: Pid,
+    pub(super) buffer: Vec<u8>,
     /// Children that ended before it was known what they were.
-    strays: BTreeMap<i32, i32>,
+    pub(super) strays: BTreeMap<i32, i32>,
 }
 
 /// Makes and starts the container, tells `control`, and serves it to its end.
@@ -130,133 +103,6 @@ pub(crate) fn run(config: ShimConfig, dir: &Path, control: OwnedFd) -> Result<()
             Ok(())
         }
     }
-}
-
-/// Makes the root file system and the streams, and starts the program.
-fn launch(config: &ShimConfig, dir: &Path, children: &OwnedFd) -> Result<(Pid, Streams, LogWriter)> {
-    let log = LogWriter::open(&config.log_path).at("open the log file", &config.log_path)?;
-    crate::shim::rootfs::prepare(config, dir)?;
-    let failed = |e: std::io::Error| Error::io("connect the streams of", dir, e);
-    let (io, mut streams, terminal) = if config.tty {
-        let listener = listen(dir, "tty.sock")?;
-        (
-            Io::Terminal("tty.sock".into()),
-            Streams::Terminal(None),
-            Some(listener),
-        )
-    } else {
-        let (out_r, out_w) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
-        let (err_r, err_w) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
-        let (stdin, feed) = if config.stdin {
-            let (r, w) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
-            rustix::io::ioctl_fionbio(&w, true).map_err(|e| failed(e.into()))?;
-            (r, Some(w))
-        } else {
-            let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-            (null.map_err(|e| failed(e.into()))?, None)
-        };
-        for fd in [&out_r, &err_r] {
-            rustix::io::ioctl_fionbio(fd, true).map_err(|e| failed(e.into()))?;
-        }
-        let streams = Streams::Pipes {
-            stdin: feed,
-            stdout: Some(out_r),
-            stderr: Some(err_r),
-        };
-        (
-            Io::Pipes(Stdio3 {
-                stdin,
-                stdout: out_w,
-                stderr: err_w,
-            }),
-            streams,
-            None,
-        )
-    };
-    let helper = backend::start(config, dir, io).map_err(failed)?;
-    wait_for(&helper, children);
-    let pid = helper.take().map_err(|reason| Error::Start { reason })?;
-    reap_one(helper.pid);
-    if let Some(listener) = terminal {
-        streams = Streams::Terminal(Some(receive_terminal(&listener).map_err(failed)?));
-        // Its name is not needed again.
-        let _ = std::fs::remove_file(dir.join("tty.sock"));
-    }
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    let init = pid.ok_or_else(|| Error::Start {
-        reason: "the OCI runtime made no process".into(),
-    })?;
-    Ok((init, streams, log))
-}
-
-/// Waits until a helper has told its result or died.
-fn wait_for(helper: &Helper, children: &OwnedFd) {
-    loop {
-        let mut fds = [
-            PollFd::new(&helper.result, PollFlags::IN),
-            PollFd::new(children, PollFlags::IN),
-        ];
-        if poll(&mut fds, None).is_err() {
-            continue;
-        }
-        if !fds[0].revents().is_empty() {
-            return;
-        }
-        drain(children);
-        let ended = rustix::process::waitid(
-            rustix::process::WaitId::Pid(helper.pid),
-            rustix::process::WaitIdOptions::EXITED
-                | rustix::process::WaitIdOptions::NOWAIT
-                | rustix::process::WaitIdOptions::NOHANG,
-        );
-        if !matches!(ended, Ok(None)) {
-            return;
-        }
-    }
-}
-
-fn reap_one(pid: Pid) {
-    while matches!(
-        rustix::process::waitpid(Some(pid), WaitOptions::empty()),
-        Err(Errno::INTR)
-    ) {}
-}
-
-/// Empties the signal descriptor.
-fn drain(children: &OwnedFd) {
-    let mut buffer = [0; 1024];
-    while rustix::io::read(children, &mut buffer).is_ok_and(|n| n > 0) {}
-}
-
-/// Listens on a socket in the container's directory, whose path may be longer than a socket address.
-fn listen(dir: &Path, name: &str) -> Result<UnixListener> {
-    rustix::process::chdir(dir).at("enter", dir)?;
-    // A socket of that name is of a shim that did not get far.
-    let _ = std::fs::remove_file(name);
-    let listener = UnixListener::bind(name).at("listen on", dir.join(name));
-    rustix::process::chdir("/").at("enter", "/")?;
-    let listener = listener?;
-    listener.set_nonblocking(true).at("set up", dir.join(name))?;
-    Ok(listener)
-}
-
-/// Takes the master side of a terminal that the OCI runtime has sent.
-fn receive_terminal(listener: &UnixListener) -> std::io::Result<OwnedFd> {
-    let socket = rustix::net::accept_with(listener, SocketFlags::CLOEXEC)?;
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let mut name = [0; 4096];
-    let mut parts = [std::io::IoSliceMut::new(&mut name)];
-    rustix::net::recvmsg(&socket, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
-    for item in ancillary.drain() {
-        if let RecvAncillaryMessage::ScmRights(mut fds) = item
-            && let Some(fd) = fds.next()
-        {
-            rustix::io::ioctl_fionbio(&fd, true)?;
-            return Ok(fd);
-        }
-    }
-    Err(std::io::Error::other("the OCI runtime sent no terminal"))
 }
 
 fn write_record(dir: &Path, record: &Record) {
@@ -315,7 +161,7 @@ impl Server {
         write_record(&self.dir, &self.record);
     }
 
-    fn add_client(&mut self, client: Conn) {
+    pub(super) fn add_client(&mut self, client: Conn) {
         self.clients.insert(self.next, client);
         self.next += 1;
     }
@@ -418,91 +264,6 @@ impl Server {
         }
     }
 
-    /// The descriptor that feeds the container's input.
-    fn input(&self) -> Option<&OwnedFd> {
-        match &self.streams {
-            Streams::Pipes { stdin, .. } => stdin.as_ref(),
-            Streams::Terminal(master) => master.as_ref(),
-        }
-    }
-
-    /// Reads what one stream has; `false` if there is nothing (now or for ever).
-    fn read_output(&mut self, stream: Stream) -> bool {
-        let slot = match (&mut self.streams, stream) {
-            (Streams::Pipes { stdout, .. }, Stream::Stdout) => stdout,
-            (Streams::Pipes { stderr, .. }, Stream::Stderr) => stderr,
-            (Streams::Terminal(master), _) => master,
-        };
-        let Some(fd) = slot else { return false };
-        match rustix::io::read(fd, &mut self.buffer) {
-            Ok(0) | Err(Errno::IO) => {
-                *slot = None;
-                false
-            }
-            Ok(n) => {
-                let bytes = &self.buffer[..n];
-                self.log.write(stream, bytes, wall_ns());
-                for client in self.clients.values_mut() {
-                    match (client.attached, stream) {
-                        (Some(Attached { stdout: true, .. }), Stream::Stdout) => {
-                            client.stream(TAG_STDOUT, bytes)
-                        }
-                        (Some(Attached { stderr: true, .. }), Stream::Stderr) => {
-                            client.stream(TAG_STDERR, bytes)
-                        }
-                        _ => {}
-                    }
-                }
-                true
-            }
-            Err(Errno::INTR) => true,
-            Err(_) => false,
-        }
-    }
-
-    fn write_input(&mut self) {
-        let mut written = 0;
-        while written < self.stdin_queue.len() {
-            let Some(fd) = self.input() else {
-                written = self.stdin_queue.len();
-                break;
-            };
-            match rustix::io::write(fd, &self.stdin_queue[written..]) {
-                Ok(n) => written += n,
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => break,
-                Err(_) => {
-                    written = self.stdin_queue.len();
-                    self.close_input();
-                }
-            }
-        }
-        self.stdin_queue.drain(..written);
-        if self.stdin_queue.is_empty() && self.stdin_ending {
-            self.close_input();
-        }
-    }
-
-    fn close_input(&mut self) {
-        match &mut self.streams {
-            Streams::Pipes { stdin, .. } => *stdin = None,
-            // A terminal has no end of input of its own; the character that means it has to do.
-            Streams::Terminal(Some(master)) if self.stdin_ending => {
-                let _ = rustix::io::write(master, b"\x04");
-            }
-            Streams::Terminal(_) => {}
-        }
-        self.stdin_ending = false;
-    }
-
-    /// A client's input ended: its last byte was sent, or it went away.
-    fn stdin_ended(&mut self) {
-        if self.config.stdin_once && self.config.stdin {
-            self.stdin_ending = true;
-            self.write_input();
-        }
-    }
-
     fn client(&mut self, id: u64, flags: PollFlags) {
         let Some(client) = self.clients.get_mut(&id) else {
             return;
@@ -596,120 +357,8 @@ impl Server {
         rustix::process::kill_process(self.init, signal).map_err(|e| format!("signal {number}: {e}"))
     }
 
-    fn exec(
-        &mut self,
-        client: u64,
-        process: &serde_json::Value,
-        tty: bool,
-    ) -> std::result::Result<(), String> {
-        if self.record.exit.is_some() {
-            return Err("the container is exited".into());
-        }
-        let id = self.next;
-        self.next += 1;
-        let file = self.dir.join(format!("exec-{id}.json"));
-        std::fs::write(&file, process.to_string()).map_err(|e| format!("write {}: {e}", file.display()))?;
-        let mut files = vec![file.clone()];
-        let conn = self.clients.get_mut(&client).ok_or("the client is gone")?;
-        let (io, terminal) = if tty {
-            let name = format!("exec-{id}.sock");
-            files.push(self.dir.join(&name));
-            (
-                Io::Terminal(name.clone()),
-                Some(listen(&self.dir, &name).map_err(|e| e.chain())?),
-            )
-        } else {
-            let mut take = || conn.received.pop_front().ok_or("no descriptors came along");
-            (
-                Io::Pipes(Stdio3 {
-                    stdin: take()?,
-                    stdout: take()?,
-                    stderr: take()?,
-                }),
-                None,
-            )
-        };
-        let helper = backend::exec(&self.config, &self.dir, &file, io).map_err(|e| e.to_string())?;
-        conn.exec = Some(id);
-        self.execs.insert(
-            id,
-            Exec {
-                state: ExecState::Starting(helper),
-                unwanted: false,
-                files,
-                terminal,
-            },
-        );
-        Ok(())
-    }
-
-    fn exec_client(&mut self, id: u64) -> Option<&mut Conn> {
-        self.clients.values_mut().find(|c| c.exec == Some(id))
-    }
-
-    /// A helper has told whether its process runs.
-    fn exec_result(&mut self, id: u64) {
-        let Some(exec) = self.execs.get_mut(&id) else {
-            return;
-        };
-        let ExecState::Starting(helper) = &exec.state else {
-            return;
-        };
-        let result = helper.take();
-        reap_one(helper.pid);
-        for file in exec.files.drain(..) {
-            // The process was started from it, or never will be.
-            let _ = std::fs::remove_file(file);
-        }
-        let terminal = exec.terminal.take();
-        let pid = match result.and_then(|p| {
-            i32::try_from(p)
-                .ok()
-                .and_then(Pid::from_raw)
-                .ok_or("no process".into())
-        }) {
-            Ok(pid) => pid,
-            Err(message) => {
-                self.execs.remove(&id);
-                if let Some(client) = self.exec_client(id) {
-                    client.exec = None;
-                    client.reply(&Reply::Failed { message });
-                }
-                return;
-            }
-        };
-        exec.state = ExecState::Running(pid);
-        if exec.unwanted {
-            let _ = rustix::process::kill_process(pid, Signal::KILL);
-        }
-        let running = Reply::Running {
-            pid: pid.as_raw_nonzero().get().unsigned_abs(),
-        };
-        let master = terminal.as_ref().map(receive_terminal);
-        if let Some(client) = self.exec_client(id) {
-            match master {
-                Some(Ok(master)) => client.reply_with_fd(&running, master.as_fd()),
-                Some(Err(e)) => client.reply(&Reply::Failed {
-                    message: e.to_string(),
-                }),
-                None => client.reply(&running),
-            }
-        }
-        if let Some(code) = self.strays.remove(&pid.as_raw_nonzero().get()) {
-            self.exec_ended(id, code);
-        }
-        self.reap();
-    }
-
-    fn exec_ended(&mut self, id: u64, code: i32) {
-        self.execs.remove(&id);
-        if let Some(client) = self.exec_client(id) {
-            client.reply(&Reply::ExecEnded { code });
-        }
-    }
-
     /// Takes note of every child that has ended.
-    fn reap(&mut self) {
+    pub(super) fn reap(&mut self) {
         loop {
             match rustix::process::wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) => self.ended(pid, code_of(status)),

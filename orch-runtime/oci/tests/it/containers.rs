@@ -316,13 +316,16 @@ async fn the_machines_namespaces_can_be_shared() {
     let mut spec =
         bed.spec("for n in net ipc uts pid; do readlink /proc/self/ns/$n; done; sleep 60 & exit 0");
     spec.pid = PidNamespace::Host;
-    let (code, text) = bed.output(&spec).await;
+    let id = bed.start(&spec).await;
+    let (code, text) = (wait_exit(&bed.runtime, &id).await.code, log_text(&spec.log_path));
     let expected = ["net", "ipc", "uts", "pid"].map(link).join("\n");
     assert_eq!((code, text), (0, expected));
-    let left = fs::read_dir("/proc").unwrap().flatten().filter(|e| {
-        let id = fs::read_to_string(e.path().join("cgroup")).unwrap_or_default();
-        id.contains("poduid-1") && fs::read_to_string(e.path().join("cgroup")).is_ok()
-    });
+    let cgroup = |e: fs::DirEntry| fs::read_to_string(e.path().join("cgroup")).unwrap_or_default();
+    let left = fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter(|e| e.path().join("cgroup").exists());
+    let left = left.map(cgroup).filter(|groups| groups.contains(&id.0));
     assert_eq!(
         left.count(),
         0,

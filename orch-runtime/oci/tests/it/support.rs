@@ -2,7 +2,7 @@
 
 use orch_core::Env;
 use orch_oci::image::{ImageConfig, ImageFile};
-use orch_oci::{Config, OciBackend, OciRuntime};
+use orch_oci::{Config, OciRuntime};
 use orch_runtime::runtime::{
     ContainerId, ContainerPhase, ContainerRuntime, ContainerSpec, Exit, PodIdentity, SandboxRuntime,
     SandboxSpec, SandboxState,
@@ -24,9 +24,6 @@ pub(crate) fn root() -> bool {
 pub(crate) fn config(data: &Path) -> Config {
     let mut config = Config::new(data);
     config.shim = PathBuf::from(env!("CARGO_BIN_EXE_orch-shim"));
-    if let Ok(program) = std::env::var("ORCH_OCI_TEST_BACKEND") {
-        config.backend = OciBackend::Binary(program.into());
-    }
     config
 }
 

@@ -235,3 +235,56 @@ async fn teardown_ends_everything() {
         "images stay"
     );
 }
+
+/// Not a test by itself: opens the runtime and prints what comes of it, for the test below.
+#[tokio::test]
+async fn opening_process() {
+    let Ok(dir) = std::env::var("ORCH_OCI_TEST_OPEN_DIR") else {
+        return;
+    };
+    match OciRuntime::open(Env::system(), config(Path::new(&dir))).await {
+        Ok(_) => println!("opened"),
+        Err(e) => println!("refused: {}", e.chain()),
+    }
+}
+
+#[tokio::test]
+async fn without_root_it_says_what_is_missing() {
+    use std::os::unix::process::CommandExt;
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child
+        .args(["survival::opening_process", "--exact", "--nocapture"])
+        .env("ORCH_OCI_TEST_OPEN_DIR", dir.path());
+    if rustix::process::geteuid().is_root() {
+        child.uid(65534).gid(65534);
+    }
+    let out = child.output().unwrap();
+    let text = String::from_utf8_lossy(&out.stdout);
+    let line = text
+        .lines()
+        .find(|l| l.starts_with("refused: "))
+        .unwrap_or_else(|| panic!("{text}"));
+    assert!(
+        line.contains("needs root") && line.contains("CAP_SYS_ADMIN"),
+        "{line}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupted_start_did_not_happen() {
+    if !root() {
+        return;
+    }
+    let bed = Bed::new().await;
+    let id = bed.start(&bed.spec("sleep 1000")).await;
+    let data = bed.dir.path().join("data");
+    // As it stands on disk when the agent is killed before it hears from the shim.
+    std::fs::remove_file(data.join("containers").join(&id.0).join("record.json")).unwrap();
+    let again = OciRuntime::open(Env::system(), config(&data)).await.unwrap();
+    let state = again.list().await.unwrap().remove(0);
+    let exit = state.phase.exit().expect("it counts as ended");
+    assert_eq!((exit.code, &exit.reason), (128, &ExitReason::StartError));
+    assert!(again.stats().await.unwrap().is_empty());
+    again.remove(&id).await.unwrap();
+}
