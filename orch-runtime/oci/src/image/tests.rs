@@ -369,3 +369,46 @@ fn built_images_are_reproducible_named_and_removed() {
     assert_eq!(store.blobs.list().unwrap(), Vec::<String>::new());
     assert!(matches!(store.pin("c2", "demo:v1"), Err(Error::NoImage { .. })));
 }
+
+#[test]
+fn an_index_of_platforms_gives_this_machines_image() {
+    if !root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut files = layout(&[tar_of(&[('f', "a", "a")])], "x:1");
+    let index: serde_json::Value = serde_json::from_slice(&files.pop().unwrap().1).unwrap();
+    let mut own = index["manifests"][0].clone();
+    own["platform"] = serde_json::json!({"os": "linux", "architecture": model::native_architecture()});
+    own["annotations"] = serde_json::json!({});
+    // The other platform's blobs and the attestation were left out, as `docker save` does.
+    let platforms = serde_json::json!({"schemaVersion": 2, "manifests": [
+        {"mediaType": model::MANIFEST, "digest": format!("sha256:{}", "1".repeat(64)), "size": 1,
+         "platform": {"os": "linux", "architecture": "s390x"}},
+        own,
+        {"mediaType": model::MANIFEST, "digest": format!("sha256:{}", "2".repeat(64)), "size": 1,
+         "platform": {"os": "unknown", "architecture": "unknown"}},
+    ]});
+    let platforms = platforms.to_string().into_bytes();
+    let digest = blobs::digest_of(&platforms);
+    let top = serde_json::json!({"schemaVersion": 2, "manifests": [{
+        "mediaType": model::INDEX, "digest": digest, "size": platforms.len(),
+        "annotations": {"io.containerd.image.name": "registry.example/y:2", "org.opencontainers.image.ref.name": "2"},
+    }]});
+    files.push((digest.replace("sha256:", "blobs/sha256/"), platforms));
+    files.push(("index.json".into(), top.to_string().into_bytes()));
+    let path = dir.path().join("y.tar");
+    fs::write(&path, archive_of(&files)).unwrap();
+    let store = ImageStore::open(dir.path().join("images")).unwrap();
+    let images = store.import(&path).unwrap();
+    assert_eq!(images.len(), 1);
+    assert_eq!(images[0].tags, ["registry.example/y:2"]);
+    // A bare tag is put on the archive's own name.
+    let files = layout(&[tar_of(&[('f', "b", "b")])], "7");
+    let path = dir.path().join("myapp.tar");
+    fs::write(&path, archive_of(&files)).unwrap();
+    assert_eq!(
+        store.import(&path).unwrap()[0].tags,
+        ["docker.io/library/myapp:7"]
+    );
+}

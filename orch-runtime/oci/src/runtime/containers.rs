@@ -186,7 +186,6 @@ impl OciRuntime {
                     spec,
                 };
                 let done = (|| {
-                    // What can be known to be wrong is said now and not at the start.
                     fs::create_dir(&dir).at("create", &dir)?;
                     meta.save(&dir)
                 })();
