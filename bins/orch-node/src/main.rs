@@ -6,7 +6,7 @@ use orch::{
     machine::{RuntimeKind, teardown},
 };
 use orch_core::{Env, spawn::Shutdown};
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -33,6 +33,9 @@ struct Cli {
     /// Port of the node's own API.
     #[arg(long, default_value_t = 10250)]
     port: u16,
+    /// How long the node counts as alive after a heartbeat, in seconds; heartbeats come four times as often.
+    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u64).range(1..))]
+    lease_seconds: u64,
     /// End every pod of the data directory, and return.
     #[arg(long)]
     teardown: bool,
@@ -86,6 +89,7 @@ impl Cli {
             service_cidr: facts.service_cidr,
             dns_ip: facts.dns_ip,
             domain: facts.domain,
+            lease_duration: Duration::from_secs(self.lease_seconds),
         };
         let shutdown = Shutdown::new();
         let machine = Machine::start(&env, &config, &[identity], &shutdown).await?;

@@ -2,8 +2,8 @@
 
 use orch_oci::image::{ImageConfig, ImageFile, ImageStore};
 
-/// The static executable that the build made.
-const SERVER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/orch-demo"));
+/// The demo web server: one static executable, made by the build.
+pub const SERVER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/orch-demo"));
 
 /// The two versions, as image names and as what the server says of itself.
 pub const VERSIONS: [(&str, &str); 2] = [

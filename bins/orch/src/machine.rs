@@ -37,6 +37,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 /// What makes containers.
@@ -89,6 +90,8 @@ pub struct MachineConfig {
     pub dns_ip: Ipv4Addr,
     /// Cluster domain.
     pub domain: String,
+    /// How long a node counts as alive after a heartbeat; heartbeats come four times as often. Upstream: 40 s.
+    pub lease_duration: Duration,
 }
 
 /// Why a machine could not be started.
@@ -283,6 +286,8 @@ fn node_config(config: &MachineConfig, node: &NodeParts) -> NodeConfig {
     agent.pod_cidrs = node.pod_cidr.iter().map(ToString::to_string).collect();
     agent.cluster_dns = vec![IpAddr::V4(config.dns_ip)];
     agent.cluster_domain.clone_from(&config.domain);
+    agent.lease_duration = config.lease_duration;
+    agent.lease_interval = config.lease_duration / 4;
     agent
 }
 
@@ -363,7 +368,7 @@ fn follow_range(
             let Some(range) = range else { continue };
             while let Err(e) = network.set_range(range).await {
                 tracing::warn!("pod range {range} of {name} not set up: {e}");
-                env_.clock.sleep(std::time::Duration::from_secs(1)).await;
+                env_.clock.sleep(Duration::from_secs(1)).await;
             }
             return;
         }

@@ -61,6 +61,9 @@ pub(crate) struct Up {
     /// Address of this machine for nodes elsewhere; by default nodes have addresses that only this machine knows.
     #[arg(long)]
     node_ip: Option<Ipv4Addr>,
+    /// How long a node counts as alive after a heartbeat, in seconds; heartbeats come four times as often.
+    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u64).range(1..))]
+    node_lease_seconds: u64,
     /// How long a node may be silent before its pods are marked not ready, in seconds.
     #[arg(long, default_value_t = 50)]
     node_monitor_grace_seconds: u64,
@@ -192,6 +195,7 @@ impl Up {
             service_cidr: plane.service_cidr(),
             dns_ip: plane.dns_ip(),
             domain: plane.domain().to_owned(),
+            lease_duration: Duration::from_secs(self.node_lease_seconds),
         };
         let identities = config
             .nodes
