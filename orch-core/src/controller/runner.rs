@@ -145,9 +145,12 @@ impl Controller {
 
     fn failed(&self, key: &ObjectKey, error: &Error) {
         match error {
-            Error::Api(status) if status.is_conflict() || status.is_not_found() => {
+            Error::Api(status)
+                if status.is_conflict() || status.is_not_found() || status.is_already_exists() =>
+            {
                 tracing::debug!(controller = self.name, %key, %error, "lost a race");
             }
+            Error::NotYet(_) => tracing::debug!(controller = self.name, %key, %error, "not yet"),
             _ => tracing::warn!(controller = self.name, %key, %error, "reconcile failed"),
         }
         if error.is_retryable() {
