@@ -156,6 +156,10 @@ impl Shared {
                 Err(error) => error,
             };
             self.progress.lock().take();
+            if matches!(error, Error::Closed) {
+                // For good: the store belongs to a process that is ending.
+                return;
+            }
             tracing::warn!(%error, revision, "watching the store ended");
             // Going on from where it stopped loses nothing; only when that is gone, everything is read anew.
             let mut gone = matches!(error, Error::Compacted { .. } | Error::FutureRevision { .. });
@@ -167,9 +171,6 @@ impl Shared {
                         self.env.clock.sleep(RETRY).await;
                     }
                 }
-            }
-            if matches!(error, Error::Closed) {
-                return;
             }
             if !matches!(error, Error::Compacted { .. } | Error::FutureRevision { .. }) {
                 self.env.clock.sleep(RETRY).await;
