@@ -127,7 +127,7 @@ impl Scope<'_> {
         meta::set(&mut new, "resourceVersion", current.revision.to_string());
         self.resource
             .strategy
-            .prepare_for_update(&self.info.subresource, &mut new, old);
+            .prepare_for_update(self.rules(), &mut new, old);
         let reserved = self.reserve(&mut new, Some(old), options.dry_run)?;
         self.check_update(&mut new, old, name)?;
         self.keep_owner_times(&mut new, old);
@@ -218,10 +218,20 @@ impl Scope<'_> {
         })
     }
 
+    /// By whose rules an update is prepared and validated: those of the object or of a view of it. A scale is another
+    /// document that leads to an update of the object.
+    fn rules(&self) -> &str {
+        if self.info.subresource == "scale" {
+            ""
+        } else {
+            &self.info.subresource
+        }
+    }
+
     /// Validation of an update.
     fn check_update(&self, new: &mut Value, old: &Value, name: &str) -> Result<(), Status> {
         let strategy = &self.resource.strategy;
-        let subresource = &self.info.subresource;
+        let subresource = self.rules();
         let errors = strategy.validate_update(subresource, new, old);
         if !errors.is_empty() {
             return Err(errors.into_status(&self.resource.gvk, name));

@@ -294,6 +294,8 @@ async fn scale_and_apply() {
         get(&client, &format!("{deployments}/web")).await.unwrap()["spec"]["replicas"],
         5
     );
+    let parent = get(&client, &format!("{deployments}/web")).await.unwrap();
+    assert_eq!(parent["metadata"]["generation"], 2, "scaling counts as a change");
     let conflict = patch(&client, &path, apply, intent).await.unwrap_err();
     assert_eq!(conflict.code, 409);
     assert!(
