@@ -30,8 +30,19 @@ const IDLE: Duration = Duration::from_secs(30);
 const NAMESPACE: &str = "orch-bench";
 
 fn main() -> anyhow::Result<()> {
-    drop(Command::new("ip").args(["netns", "del", NAMESPACE]).stderr(Stdio::null()).status());
-    anyhow::ensure!(Command::new("ip").args(["netns", "add", NAMESPACE]).status()?.success(), "ip netns add failed");
+    drop(
+        Command::new("ip")
+            .args(["netns", "del", NAMESPACE])
+            .stderr(Stdio::null())
+            .status(),
+    );
+    anyhow::ensure!(
+        Command::new("ip")
+            .args(["netns", "add", NAMESPACE])
+            .status()?
+            .success(),
+        "ip netns add failed"
+    );
     let result = inside();
     drop(Command::new("ip").args(["netns", "del", NAMESPACE]).status());
     result
@@ -42,8 +53,16 @@ fn inside() -> anyhow::Result<()> {
     let namespace = fs::File::open(format!("/run/netns/{NAMESPACE}"))?;
     let kind = Some(rustix::thread::LinkNameSpaceType::Network);
     rustix::thread::move_into_link_name_space(namespace.as_fd(), kind)?;
-    anyhow::ensure!(Command::new("ip").args(["link", "set", "lo", "up"]).status()?.success(), "ip link failed");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    anyhow::ensure!(
+        Command::new("ip")
+            .args(["link", "set", "lo", "up"])
+            .status()?
+            .success(),
+        "ip link failed"
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(measure())
 }
 
@@ -73,7 +92,11 @@ fn start(dir: &Path) -> anyhow::Result<Up> {
         anyhow::ensure!(begin.elapsed() < Duration::from_secs(30), "not ready in 30 s");
         std::thread::sleep(Duration::from_millis(1));
     }
-    Ok(Up { process, dir: dir.into(), took: begin.elapsed() })
+    Ok(Up {
+        process,
+        dir: dir.into(),
+        took: begin.elapsed(),
+    })
 }
 
 impl Up {
@@ -81,20 +104,33 @@ impl Up {
         let id = self.process.id().to_string();
         Command::new("kill").args(["-TERM", &id]).status()?;
         self.process.wait()?;
-        Command::new(orch()?).args(["down", "--data-dir"]).arg(self.dir.join("data")).stdout(Stdio::null()).status()?;
+        Command::new(orch()?)
+            .args(["down", "--data-dir"])
+            .arg(self.dir.join("data"))
+            .stdout(Stdio::null())
+            .status()?;
         Ok(())
     }
 
     /// CPU time used so far, in clock ticks of 10 ms.
     fn cpu_ticks(&self) -> anyhow::Result<u64> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        Ok(fields.get(11).context("utime")?.parse::<u64>()? + fields.get(12).context("stime")?.parse::<u64>()?)
+        let fields: Vec<&str> = stat
+            .rsplit(')')
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .collect();
+        Ok(fields.get(11).context("utime")?.parse::<u64>()?
+            + fields.get(12).context("stime")?.parse::<u64>()?)
     }
 
     fn resident_kib(&self) -> anyhow::Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
-        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).context("VmRSS")?;
+        let line = status
+            .lines()
+            .find_map(|l| l.strip_prefix("VmRSS:"))
+            .context("VmRSS")?;
         Ok(line.trim().trim_end_matches("kB").trim().parse()?)
     }
 }
@@ -112,7 +148,10 @@ async fn measure() -> anyhow::Result<()> {
         starts.push(up.took);
         up.stop()?;
     }
-    println!("start to ready (API, node), empty directory: median {:?} of {STARTS}", median(starts));
+    println!(
+        "start to ready (API, node), empty directory: median {:?} of {STARTS}",
+        median(starts)
+    );
 
     let dir = tempfile::tempdir()?;
     let up = start(dir.path())?;
@@ -127,7 +166,10 @@ async fn measure_running(up: &Up) -> anyhow::Result<()> {
     tokio::time::sleep(IDLE).await;
     let ticks = up.cpu_ticks()? - before;
     let share = ticks as f64 / 100.0 / IDLE.as_secs_f64() * 100.0;
-    println!("idle for {IDLE:?}: {share:.2} % of one core, {:.1} MB resident", up.resident_kib()? as f64 / 1000.0);
+    println!(
+        "idle for {IDLE:?}: {share:.2} % of one core, {:.1} MB resident",
+        up.resident_kib()? as f64 / 1000.0
+    );
 
     let kubeconfig = Kubeconfig::read(&up.dir.join("data/kubeconfig"))?;
     let client: Arc<dyn ApiClient> = Arc::new(HttpClient::from_kubeconfig(Env::system(), &kubeconfig)?);
@@ -145,8 +187,14 @@ async fn measure_running(up: &Up) -> anyhow::Result<()> {
         times.push(begin.elapsed());
         pods.delete(&name, json!({"gracePeriodSeconds": 0})).await?;
     }
-    println!("pod created to Running, seen by a client over HTTPS: median {:?} of {PODS}", median(times));
-    println!("after {PODS} pods: {:.1} MB resident", up.resident_kib()? as f64 / 1000.0);
+    println!(
+        "pod created to Running, seen by a client over HTTPS: median {:?} of {PODS}",
+        median(times)
+    );
+    println!(
+        "after {PODS} pods: {:.1} MB resident",
+        up.resident_kib()? as f64 / 1000.0
+    );
     Ok(())
 }
 
@@ -158,11 +206,18 @@ fn pod(name: &str) -> anyhow::Result<Pod> {
 
 async fn wait_running(pods: &Api<Pod>, name: &str) -> anyhow::Result<()> {
     let fields = format!("metadata.name={name}");
-    let params = ListParams { fields, resource_version: "0".into(), ..ListParams::default() };
+    let params = ListParams {
+        fields,
+        resource_version: "0".into(),
+        ..ListParams::default()
+    };
     let mut events = pods.watch(&params).await?;
     while let Some(event) = events.next().await {
         let object = event?.object;
-        let phase = object.as_ref().and_then(|p| p.status.as_ref()).and_then(|s| s.phase.as_deref());
+        let phase = object
+            .as_ref()
+            .and_then(|p| p.status.as_ref())
+            .and_then(|s| s.phase.as_deref());
         if phase == Some("Running") {
             return Ok(());
         }

@@ -382,7 +382,8 @@ fn node_ports_of(
         .collect();
     let mut mine: Vec<u64> = Vec::new();
     for i in 0..ports.len() {
-        let (port, asked) = (port_of(&ports[i], "port"), port_of(&ports[i], "nodePort"));
+        let Some(wanted) = ports.get(i) else { continue };
+        let (port, asked) = (port_of(wanted, "port"), port_of(wanted, "nodePort"));
         if asked == 0 && !allocate {
             continue;
         }

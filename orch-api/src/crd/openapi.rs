@@ -210,7 +210,7 @@ impl Validator {
             let (passed, failed): (Vec<_>, Vec<_>) =
                 any.iter().map(try_one).partition(|f| f.errors.is_empty());
             if passed.is_empty() {
-                let detail = format!("{:?} must validate at least one schema (anyOf)", shown_path);
+                let detail = format!("{shown_path:?} must validate at least one schema (anyOf)");
                 found.push(FieldErrorKind::Invalid, "", "", detail);
                 found
                     .errors
@@ -226,10 +226,7 @@ impl Validator {
                     0 => "Found none valid".to_owned(),
                     n => format!("Found {n} valid alternatives"),
                 };
-                let detail = format!(
-                    "{:?} must validate one and only one schema (oneOf). {what}",
-                    shown_path
-                );
+                let detail = format!("{shown_path:?} must validate one and only one schema (oneOf). {what}");
                 found.push(FieldErrorKind::Invalid, "", "", detail);
                 if passed.is_empty() {
                     found
@@ -246,14 +243,14 @@ impl Validator {
             if !failed.is_empty() {
                 found.errors.extend(failed.into_iter().flat_map(|f| f.errors));
                 let tail = if none { ". None validated" } else { "" };
-                let detail = format!("{:?} must validate all the schemas (allOf){tail}", shown_path);
+                let detail = format!("{shown_path:?} must validate all the schemas (allOf){tail}");
                 found.push(FieldErrorKind::Invalid, "", "", detail);
             }
         }
         if let Some(not) = schema.get("not").filter(|s| s.is_object())
             && try_one(not).errors.is_empty()
         {
-            let detail = format!("{:?} must not validate the schema (not)", shown_path);
+            let detail = format!("{shown_path:?} must not validate the schema (not)");
             found.push(FieldErrorKind::Invalid, "", "", detail);
         }
         found.held += 1;

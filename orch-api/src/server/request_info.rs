@@ -73,13 +73,11 @@ impl RequestInfo {
             }
             .to_owned();
         }
-        if parts.first() == Some(&"namespaces") {
-            if parts.len() > 1 {
-                info.namespace = parts[1].to_owned();
-                // `namespaces/x/status` and `/finalize` are subresources of the namespace, not resources in it.
-                if parts.len() > 2 && !matches!(parts[2], "status" | "finalize") {
-                    parts.drain(..2);
-                }
+        if parts.first() == Some(&"namespaces") && parts.len() > 1 {
+            info.namespace = parts[1].to_owned();
+            // `namespaces/x/status` and `/finalize` are subresources of the namespace, not resources in it.
+            if parts.len() > 2 && !matches!(parts[2], "status" | "finalize") {
+                parts.drain(..2);
             }
         }
         info.resource = parts.first().copied().unwrap_or_default().to_owned();

@@ -63,7 +63,7 @@ pub fn answer(zone: &Zone, query: &Message) -> Option<Message> {
             }
         }
         Found::Services(targets) => {
-            add_services(&mut response, &question.name, question.query_type, &targets)
+            add_services(&mut response, &question.name, question.query_type, &targets);
         }
         Found::Alias(target) => {
             if let Ok(target) = Name::from_ascii(format!("{}.", target.trim_end_matches('.'))) {

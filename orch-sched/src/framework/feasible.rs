@@ -26,7 +26,7 @@ impl Feasible {
     #[must_use]
     pub fn all(len: usize) -> Self {
         let mut bits = vec![u64::MAX; len.div_ceil(64)];
-        if len % 64 != 0
+        if !len.is_multiple_of(64)
             && let Some(last) = bits.last_mut()
         {
             *last = (1 << (len % 64)) - 1;

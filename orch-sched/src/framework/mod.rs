@@ -11,8 +11,9 @@ pub use cycle_state::CycleState;
 pub use feasible::{Feasible, Rejection};
 pub use per_node::PerNode;
 pub use plugin::{
-    BindPlugin, FilterNodes, FilterPlugin, PermitPlugin, PermitVerdict, Plugin, PluginError, PostBindPlugin,
-    PostFilterPlugin, PreBindPlugin, PreEnqueuePlugin, PreFilterPlugin, PreFilterVerdict, PreScorePlugin,
-    QueueSortPlugin, ReservePlugin, SCORE_MAX, ScoreNodes, ScorePlugin, Verdict, normalize_to_max,
+    BindPlugin, FilterNodes, FilterPlugin, Nomination, PermitPlugin, PermitVerdict, Plugin, PluginError,
+    PostBindPlugin, PostFilterPlugin, PreBindPlugin, PreEnqueuePlugin, PreFilterPlugin, PreFilterVerdict,
+    PreScorePlugin, QueueSortPlugin, ReservePlugin, SCORE_MAX, ScoreNodes, ScorePlugin, Verdict,
+    normalize_to_max,
 };
 pub use profile::{Profile, Scorer};

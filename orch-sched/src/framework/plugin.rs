@@ -105,9 +105,18 @@ pub trait FilterNodes: Plugin {
     ) -> Result<(), PluginError>;
 }
 
+/// Room that can be made for a pod.
+#[derive(Debug, Clone)]
+pub struct Nomination {
+    /// The node.
+    pub node: String,
+    /// The pods that must leave it.
+    pub victims: Vec<Arc<PodInfo>>,
+}
+
 /// Called when no node is feasible; may make room (preemption).
 pub trait PostFilterPlugin: Plugin {
-    /// The node that the pod is nominated for, if room can be made there by deleting `victims`.
+    /// The node that the pod is nominated for, if room can be made somewhere.
     ///
     /// # Errors
     /// [`PluginError`].
@@ -117,7 +126,7 @@ pub trait PostFilterPlugin: Plugin {
         pod: &PodInfo,
         nodes: &Snapshot,
         feasible: &Feasible,
-    ) -> Result<Option<(String, Vec<Arc<PodInfo>>)>, PluginError>;
+    ) -> Result<Option<Nomination>, PluginError>;
 }
 
 /// Looks at a pod and its feasible nodes once before they are scored.

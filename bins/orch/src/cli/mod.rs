@@ -32,10 +32,6 @@ fn default_data_dir() -> PathBuf {
     if rustix::process::geteuid().is_root() {
         return PathBuf::from("/var/lib/orch");
     }
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a program reads its user's environment once"
-    )]
     let home = std::env::var_os("HOME").map(PathBuf::from);
     home.unwrap_or_else(|| PathBuf::from("."))
         .join(".local/share/orch")

@@ -65,12 +65,6 @@ impl Kubectl {
         String::from_utf8_lossy(&output.stderr).trim().to_owned()
     }
 
-    pub(crate) fn json(&self, args: &[&str]) -> Value {
-        let mut args = args.to_vec();
-        args.extend(["-o", "json"]);
-        serde_json::from_str(&self.run(&args)).unwrap()
-    }
-
     /// The pods of `app=web` that are ready and not on their way out: (name, node, restarts).
     pub(crate) fn ready_pods(&self, selector: &str) -> Vec<(String, String, i64)> {
         let list = self.try_run(&["get", "pods", "-l", selector, "-o", "json"]);

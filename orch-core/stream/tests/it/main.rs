@@ -1,4 +1,9 @@
 //! Both protocols end to end, client and server over an in-memory connection.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test that meets the unexpected should stop; it runs in real time"
+)]
 use futures::{SinkExt, StreamExt};
 use orch_stream::{
     CommandOptions, CommandProtocol, CommandStreams, ForwardProtocol, Size, serve_command, serve_forward,
@@ -19,7 +24,6 @@ fn never() -> futures::future::BoxFuture<'static, ()> {
     Box::pin(std::future::pending())
 }
 
-#[expect(clippy::disallowed_methods, reason = "tests run on the test's runtime")]
 fn spawn(task: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(task);
 }
@@ -70,7 +74,9 @@ async fn a_command_over_spdy() {
         stderr.read_to_string(&mut errors),
         error.read_to_string(&mut status)
     );
-    (a.unwrap(), b.unwrap(), c.unwrap());
+    for read in [a, b, c] {
+        read.unwrap();
+    }
     assert_eq!(output, input.to_uppercase());
     assert_eq!(
         (errors.as_str(), status.as_str()),

@@ -45,7 +45,7 @@ pub(super) fn of_pod(errors: &mut FieldErrors, path: &Path<'_>, pod: &Value) {
         };
         let mut found = false;
         for_each_container(path, spec, &mut |_, container| {
-            found |= container.text("name") == name
+            found |= container.text("name") == name;
         });
         if !found {
             errors.invalid(&path.key(key), name, "container not found");

@@ -387,7 +387,7 @@ fn updates() {
         ],
     );
     let check = |changes: &[(&str, Value)], expected: &[&str]| {
-        check_update(&kind, &with(&old, changes), &old, expected)
+        check_update(&kind, &with(&old, changes), &old, expected);
     };
     check(&[], &[]);
     check(&[("/spec/containers/0/image", json!("new"))], &[]);

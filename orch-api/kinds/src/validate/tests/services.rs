@@ -130,7 +130,7 @@ fn update() {
     let kind = gvk("", "Service");
     let old = with(&service(), &[("/metadata/resourceVersion", json!("1"))]);
     let check = |changes: &[(&str, Value)], expected: &[&str]| {
-        check_update(&kind, &with(&old, changes), &old, expected)
+        check_update(&kind, &with(&old, changes), &old, expected);
     };
     check(&[("/spec/selector", json!({"x": "y"}))], &[]);
     check(
