@@ -150,7 +150,7 @@ impl ApiServer {
             user,
             dry_run: false,
             old: None,
-            warnings: &Discarded,
+            warnings: &Collected::default(),
         };
         self.inner.admission.validate(self, &attributes, None).await
     }
@@ -170,8 +170,30 @@ impl ApiServer {
         let options = WriteOptions::of(&request, "CreateOptions", None)?;
         let ty = orch_kinds::schema::builtin(&gvk).unwrap_or_else(orch_kinds::schema::untyped);
         let body = body::take(&mut request)?;
-        let (object, strict) = body::decode(body, &gvk, &ty)?;
-        let warnings = body::strict_warnings(strict, options.validation, &gvk)?;
+        let (mut object, strict) = body::decode(body, &gvk, &ty)?;
+        let mut warnings = body::strict_warnings(strict, options.validation, &gvk)?;
+        let collected = Collected::default();
+        let attributes = Attributes {
+            operation: Operation::Create,
+            resource: &served.gvr,
+            kind: &gvk,
+            subresource: &info.subresource,
+            namespace: &info.namespace,
+            name: &info.name,
+            user,
+            dry_run: options.dry_run,
+            old: None,
+            warnings: &collected,
+        };
+        self.inner
+            .admission
+            .mutate(self, &attributes, &mut object)
+            .await?;
+        self.inner
+            .admission
+            .validate(self, &attributes, Some(&object))
+            .await?;
+        warnings.append(&mut collected.0.lock());
         let answer = handler
             .create(
                 ConnectContext {
@@ -277,10 +299,13 @@ fn check_path(served: &ServedResource, info: &RequestInfo) -> Result<(), Status>
     if wrong { Err(not_served()) } else { Ok(()) }
 }
 
-struct Discarded;
+#[derive(Default)]
+struct Collected(parking_lot::Mutex<Vec<String>>);
 
-impl crate::admission::Warnings for Discarded {
-    fn warn(&self, _: String) {}
+impl crate::admission::Warnings for Collected {
+    fn warn(&self, text: String) {
+        self.0.lock().push(text);
+    }
 }
 
 /// The 404 of a path behind which there is nothing.

@@ -3,10 +3,12 @@
 use crate::util::{get, object, patch, post};
 use http::Method;
 use orch_api::{
+    ApiServer,
+    admission::{AdmissionPlugin, Attributes as AdmissionAttributes, Operation},
     authz::{Attributes, Authorizer, Decision},
     testing::TestCluster,
 };
-use orch_core::UserInfo;
+use orch_core::{Status, UserInfo};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -340,4 +342,46 @@ async fn authorization_and_its_questions() {
         post(&client, path, ask("list")).await.unwrap()["status"],
         json!({"allowed": false})
     );
+}
+
+/// Refuses every creation of a subresource.
+struct NoSubresources;
+
+#[async_trait::async_trait]
+impl AdmissionPlugin for NoSubresources {
+    fn name(&self) -> &'static str {
+        "NoSubresources"
+    }
+    fn handles(&self, operation: Operation) -> bool {
+        operation == Operation::Create
+    }
+    async fn validate(
+        &self,
+        _: &ApiServer,
+        a: &AdmissionAttributes<'_>,
+        object: Option<&Value>,
+    ) -> Result<(), Status> {
+        if a.subresource.is_empty() {
+            Ok(())
+        } else {
+            Err(a.forbidden(object, "no"))
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn admission_sees_what_is_created_as_a_subresource() {
+    let cluster = TestCluster::start_with(|b| b.admission_plugin(Arc::new(NoSubresources))).await;
+    let client = cluster.client();
+    post(&client, PODS, pod("a")).await.unwrap();
+    let binding = json!({"metadata": {"name": "a"}, "target": {"kind": "Node", "name": "n1"}});
+    for (subresource, body) in [
+        ("binding", binding),
+        ("eviction", json!({"metadata": {"name": "a"}})),
+    ] {
+        let refused = post(&client, &format!("{PODS}/a/{subresource}"), body)
+            .await
+            .unwrap_err();
+        assert_eq!(refused.message, r#"pods "a" is forbidden: no"#, "{subresource}");
+    }
 }

@@ -75,6 +75,8 @@ impl Scope<'_> {
             options.validation,
         )?;
         self.check_namespace(&mut binding)?;
+        self.admit_document(&mut binding, &binding_kind(), options.dry_run)
+            .await?;
         self.bind(&self.info.name, &binding, options.dry_run).await?;
         Ok(success(201))
     }

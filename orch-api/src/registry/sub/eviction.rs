@@ -91,6 +91,8 @@ impl Scope<'_> {
                 "name in URL does not match name in Eviction object",
             ));
         }
+        self.admit_document(&mut eviction, &eviction_kind(), options.dry_run)
+            .await?;
         let given = eviction
             .get("deleteOptions")
             .filter(|o| !o.is_null())
