@@ -50,7 +50,8 @@ pub fn validate_create(gvk: &GroupVersionKind, object: &Value) -> FieldErrors {
         _ => kinds::create(e, gvk, object, namespaced(gvk), name_rule(gvk)),
     }
     // The generic check comes after the kind's own, and only if that found nothing.
-    if errors.is_empty() && gvk.kind != "Binding" && !gvk.kind.ends_with("Review") {
+    let answered = matches!(gvk.kind.as_str(), "Binding" | "TokenRequest") || gvk.kind.ends_with("Review");
+    if errors.is_empty() && !answered {
         let path = Path::new("metadata");
         meta::generic(
             &mut errors,

@@ -1,0 +1,661 @@
+//! Schemas of custom resources: what OpenAPI v3 allows here, and that they are structural.
+//!
+//! A structural schema says of every value what it is, outside of `allOf`, `anyOf`, `oneOf` and `not`
+//! (`apiextensions-apiserver/pkg/apiserver/schema`). Expressions in `x-kubernetes-validations` are not compiled here.
+
+use crate::field::{FieldErrors, Path};
+use crate::json::Json;
+use crate::validate::check::strings;
+use serde_json::{Value, json};
+
+/// How deep schemas may nest: more is surely a mistake, and recursion must end.
+const DEPTH: usize = 64;
+
+#[derive(Clone, Copy, PartialEq)]
+enum Level {
+    Root,
+    Item,
+    Field,
+}
+
+/// Checks `validation.openAPIV3Schema`, if there is one. With `status`, the status subresource is on.
+pub(super) fn schema(errors: &mut FieldErrors, path: &Path<'_>, validation: &Value, status: bool) {
+    let Some(schema) = validation.at("openAPIV3Schema").some() else {
+        return;
+    };
+    let path = path.child("openAPIV3Schema");
+    if status {
+        root_fields(errors, &path, schema);
+    }
+    if schema.flag("nullable") {
+        errors.forbidden(&path.child("nullable"), "nullable cannot be true at the root");
+    }
+    let mut structural = FieldErrors::new();
+    invariants(&mut structural, &path, schema, Level::Root, DEPTH);
+    complete(&mut structural, &path, &path, schema, schema, DEPTH);
+    structural.0.sort_by_key(ToString::to_string);
+    errors.append(structural);
+    let context = Context {
+        root: true,
+        in_meta: false,
+        no_default: None,
+    };
+    openapi(errors, &path, schema, context, DEPTH);
+}
+
+const AT_ROOT: [(&str, &str); 22] = [
+    ("description", "Description"),
+    ("type", "Type"),
+    ("format", "Format"),
+    ("title", "Title"),
+    ("maximum", "Maximum"),
+    ("exclusiveMaximum", "ExclusiveMaximum"),
+    ("minimum", "Minimum"),
+    ("exclusiveMinimum", "ExclusiveMinimum"),
+    ("maxLength", "MaxLength"),
+    ("minLength", "MinLength"),
+    ("pattern", "Pattern"),
+    ("maxItems", "MaxItems"),
+    ("minItems", "MinItems"),
+    ("uniqueItems", "UniqueItems"),
+    ("multipleOf", "MultipleOf"),
+    ("required", "Required"),
+    ("items", "Items"),
+    ("properties", "Properties"),
+    ("externalDocs", "ExternalDocs"),
+    ("example", "Example"),
+    ("x-kubernetes-preserve-unknown-fields", "XPreserveUnknownFields"),
+    ("x-kubernetes-validations", "XValidations"),
+];
+
+/// With a status subresource, the root may have only what still holds when the status is taken out.
+fn root_fields(errors: &mut FieldErrors, path: &Path<'_>, schema: &Value) {
+    let kind = schema.text("type");
+    if !kind.is_empty() && kind != "object" {
+        errors.invalid(
+            &path.child("type"),
+            kind,
+            "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled",
+        );
+        return;
+    }
+    let known = |key: &str| AT_ROOT.iter().any(|(name, _)| *name == key);
+    let other = schema
+        .as_object()
+        .into_iter()
+        .flatten()
+        .any(|(key, v)| !v.is_null() && !known(key));
+    if other {
+        let names: Vec<&str> = AT_ROOT.iter().map(|(_, shown)| *shown).collect();
+        errors.invalid(
+            path,
+            schema.clone(),
+            format!(
+                "only [{}] fields are allowed at the root of the schema if the status subresource is enabled",
+                names.join(" ")
+            ),
+        );
+    }
+}
+
+fn is_int_or_string(options: &Value) -> bool {
+    *options == json!([{"type": "integer"}, {"type": "string"}])
+}
+
+fn invariants(errors: &mut FieldErrors, path: &Path<'_>, schema: &Value, level: Level, depth: usize) {
+    let Some(depth) = depth.checked_sub(1) else { return };
+    let kind = schema.text("type");
+    let (int_or_string, preserve) = (
+        schema.flag("x-kubernetes-int-or-string"),
+        schema.flag("x-kubernetes-preserve-unknown-fields"),
+    );
+    let embedded = schema.flag("x-kubernetes-embedded-resource");
+    let type_path = path.child("type");
+    if kind == "array" && !schema.has("items") {
+        errors.required(&path.child("items"), "must be specified");
+    }
+    if schema.at("items").is_object() {
+        invariants(
+            errors,
+            &path.child("items"),
+            schema.at("items"),
+            Level::Item,
+            depth,
+        );
+    }
+    let properties = path.child("properties");
+    for (name, property) in schema.entries("properties") {
+        invariants(errors, &properties.key(name), property, Level::Field, depth);
+    }
+    let additional = schema.at("additionalProperties");
+    if !additional.is_null() {
+        if level == Level::Root {
+            errors.forbidden(
+                &path.child("additionalProperties"),
+                "must not be used at the root",
+            );
+        }
+        if additional.is_object() {
+            invariants(
+                errors,
+                &path.child("additionalProperties"),
+                additional,
+                Level::Field,
+                depth,
+            );
+        }
+        if embedded {
+            errors.forbidden(
+                &path.child("additionalProperties"),
+                "must not be used if x-kubernetes-embedded-resource is set",
+            );
+        }
+    }
+    if int_or_string {
+        for key in [
+            "x-kubernetes-preserve-unknown-fields",
+            "x-kubernetes-embedded-resource",
+        ] {
+            if schema.flag(key) {
+                errors.invalid(
+                    &path.child(key),
+                    true,
+                    "must be false if x-kubernetes-int-or-string is true",
+                );
+            }
+        }
+    }
+    let skip_any = is_int_or_string(schema.at("anyOf"));
+    let skip_all = schema
+        .list("allOf")
+        .first()
+        .is_some_and(|first| is_int_or_string(first.at("anyOf")));
+    value_validation(errors, path, schema, skip_any, skip_all, depth);
+    if embedded && kind != "object" {
+        let why = "must be object if x-kubernetes-embedded-resource is true";
+        if kind.is_empty() {
+            errors.required(&type_path, why)
+        } else {
+            errors.invalid(&type_path, kind, why)
+        }
+    } else if kind.is_empty() && !int_or_string && !preserve {
+        errors.required(
+            &type_path,
+            match level {
+                Level::Root => "must not be empty at the root",
+                Level::Item => "must not be empty for specified array items",
+                Level::Field => "must not be empty for specified object fields",
+            },
+        );
+    }
+    if level == Level::Root && !kind.is_empty() && kind != "object" {
+        errors.invalid(&type_path, kind, "must be object at the root");
+    }
+    if level == Level::Root || embedded {
+        for name in ["kind", "apiVersion"] {
+            let property = schema.at("properties").at(name);
+            if !property.is_null() && property.text("type") != "string" {
+                errors.invalid(
+                    &properties.key(name).child("type"),
+                    property.text("type"),
+                    "must be string",
+                );
+            }
+        }
+    }
+    metadata(
+        errors,
+        &properties.key("metadata"),
+        schema.at("properties").at("metadata"),
+        level,
+        embedded,
+    );
+    let empty = schema
+        .at("properties")
+        .as_object()
+        .is_none_or(serde_json::Map::is_empty);
+    if embedded && !preserve && empty {
+        errors.required(
+            &properties,
+            "must not be empty if x-kubernetes-embedded-resource is true without \
+             x-kubernetes-preserve-unknown-fields",
+        );
+    }
+}
+
+/// The metadata is given; a schema may narrow the names alone.
+fn metadata(errors: &mut FieldErrors, path: &Path<'_>, schema: &Value, level: Level, embedded: bool) {
+    if schema.is_null() {
+        return;
+    }
+    if (level == Level::Root || embedded) && schema.text("type") != "object" {
+        errors.invalid(&path.child("type"), schema.text("type"), "must be object");
+    }
+    if level != Level::Root {
+        return;
+    }
+    let known = |key: &str| matches!(key, "type" | "properties" | "default");
+    let more = schema
+        .as_object()
+        .into_iter()
+        .flatten()
+        .any(|(k, v)| !known(k) && !v.is_null())
+        || schema
+            .entries("properties")
+            .any(|(k, _)| !matches!(k.as_str(), "name" | "generateName"));
+    if more {
+        errors.forbidden(
+            path,
+            "must not specify anything other than name and generateName, but metadata is implicitly specified",
+        );
+    }
+}
+
+fn value_validation(
+    errors: &mut FieldErrors,
+    path: &Path<'_>,
+    schema: &Value,
+    skip_any: bool,
+    skip_all: bool,
+    depth: usize,
+) {
+    for list in ["anyOf", "allOf", "oneOf"] {
+        if list == "anyOf" && skip_any {
+            continue;
+        }
+        let list_path = path.child(list);
+        for (i, nested_schema) in schema.list(list).iter().enumerate() {
+            let skip = list == "allOf" && skip_all && i == 0;
+            nested(errors, &list_path.index(i), nested_schema, skip, depth);
+        }
+    }
+    if schema.at("not").is_object() {
+        nested(errors, &path.child("not"), schema.at("not"), false, depth);
+    }
+    let pattern = schema.text("pattern");
+    if !pattern.is_empty()
+        && let Err(why) = regex::Regex::new(pattern)
+    {
+        let why = why.to_string().lines().last().unwrap_or_default().to_owned();
+        errors.invalid(
+            &path.child("pattern"),
+            pattern,
+            format!("must be a valid regular expression, but isn't: {why}"),
+        );
+    }
+}
+
+/// A schema below `allOf` and the like only narrows: it may not say what a value is.
+fn nested(errors: &mut FieldErrors, path: &Path<'_>, schema: &Value, skip_any: bool, depth: usize) {
+    let Some(depth) = depth.checked_sub(1) else { return };
+    value_validation(errors, path, schema, skip_any, false, depth);
+    if schema.at("items").is_object() {
+        nested(errors, &path.child("items"), schema.at("items"), false, depth);
+    }
+    let properties = path.child("properties");
+    for (name, property) in schema.entries("properties") {
+        nested(errors, &properties.key(name), property, false, depth);
+    }
+    for (key, why) in [
+        ("type", "must be empty to be structural"),
+        ("additionalProperties", "must be undefined to be structural"),
+        ("default", "must be undefined to be structural"),
+        ("title", "must be empty to be structural"),
+        ("description", "must be empty to be structural"),
+        ("nullable", "must be false to be structural"),
+        (
+            "x-kubernetes-preserve-unknown-fields",
+            "must be false to be structural",
+        ),
+        ("x-kubernetes-embedded-resource", "must be false to be structural"),
+        ("x-kubernetes-int-or-string", "must be false to be structural"),
+        ("x-kubernetes-list-map-keys", "must be empty to be structural"),
+        ("x-kubernetes-list-type", "must be undefined to be structural"),
+        ("x-kubernetes-map-type", "must be undefined to be structural"),
+        ("x-kubernetes-validations", "must be empty to be structural"),
+    ] {
+        let value = schema.at(key);
+        if !(value.is_null() || *value == false || *value == "" || *value == json!([])) {
+            errors.forbidden(&path.child(key), why);
+        }
+    }
+    if schema.at("properties").has("metadata") {
+        errors.forbidden(
+            &properties.key("metadata"),
+            "must not be specified in a nested context",
+        );
+    }
+}
+
+/// Everything that `allOf` and the like mention must be specified outside of them: `value` is the narrowing schema at
+/// `value_path`, `schema` the structural one at `path`.
+fn complete(
+    errors: &mut FieldErrors,
+    path: &Path<'_>,
+    value_path: &Path<'_>,
+    value: &Value,
+    schema: &Value,
+    depth: usize,
+) {
+    let Some(depth) = depth.checked_sub(1) else { return };
+    let each = |errors: &mut FieldErrors, nested_path: &Path<'_>, nested: &Value| {
+        complete(errors, path, nested_path, nested, schema, depth);
+        if nested.at("items").is_object() {
+            member(
+                errors,
+                &path.child("items"),
+                &nested_path.child("items"),
+                nested.at("items"),
+                schema.at("items"),
+                depth,
+            );
+        }
+        for (name, property) in nested.entries("properties") {
+            let own = path.child("properties");
+            let theirs = nested_path.child("properties");
+            member(
+                errors,
+                &own.key(name),
+                &theirs.key(name),
+                property,
+                schema.at("properties").at(name),
+                depth,
+            );
+        }
+    };
+    if value.at("not").is_object() {
+        each(errors, &value_path.child("not"), value.at("not"));
+    }
+    for list in ["allOf", "anyOf", "oneOf"] {
+        for (i, nested) in value.list(list).iter().enumerate() {
+            each(errors, &value_path.child(list).index(i), nested);
+        }
+    }
+}
+
+fn member(
+    errors: &mut FieldErrors,
+    path: &Path<'_>,
+    value_path: &Path<'_>,
+    value: &Value,
+    schema: &Value,
+    depth: usize,
+) {
+    let Some(depth) = depth.checked_sub(1) else { return };
+    if schema.is_null() {
+        errors.required(path, format!("because it is defined in {value_path}"));
+        return;
+    }
+    complete(errors, path, value_path, value, schema, depth);
+    if value.at("items").is_object() {
+        member(
+            errors,
+            &path.child("items"),
+            &value_path.child("items"),
+            value.at("items"),
+            schema.at("items"),
+            depth,
+        );
+    }
+    for (name, property) in value.entries("properties") {
+        let (own, theirs) = (path.child("properties"), value_path.child("properties"));
+        member(
+            errors,
+            &own.key(name),
+            &theirs.key(name),
+            property,
+            schema.at("properties").at(name),
+            depth,
+        );
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Context<'a> {
+    root: bool,
+    in_meta: bool,
+    no_default: Option<&'a str>,
+}
+
+fn openapi(errors: &mut FieldErrors, path: &Path<'_>, schema: &Value, context: Context<'_>, depth: usize) {
+    let Some(depth) = depth.checked_sub(1) else { return };
+    keywords(errors, path, schema, context);
+    let inner = Context {
+        root: false,
+        ..context
+    };
+    let additional = schema.at("additionalProperties");
+    if !additional.is_null() {
+        let has_properties = schema.at("properties").as_object().is_some_and(|p| !p.is_empty());
+        if has_properties && *additional != true {
+            errors.forbidden(
+                &path.child("additionalProperties"),
+                "additionalProperties and properties are mutual exclusive",
+            );
+        }
+        if additional.is_object() {
+            let why = context
+                .in_meta
+                .then_some("inside additionalProperties applying to object metadata");
+            let inner = Context {
+                no_default: why.or(context.no_default),
+                ..inner
+            };
+            openapi(
+                errors,
+                &path.child("additionalProperties"),
+                additional,
+                inner,
+                depth,
+            );
+        }
+    }
+    let properties = path.child("properties");
+    for (name, property) in schema.entries("properties") {
+        let is_meta = matches!(name.as_str(), "metadata" | "kind" | "apiVersion")
+            && (context.root || schema.flag("x-kubernetes-embedded-resource"));
+        let why = format!("in top-level {name}");
+        let no_default = if is_meta && context.root {
+            Some(why.as_str())
+        } else {
+            context.no_default
+        };
+        let inner = Context {
+            root: false,
+            in_meta: context.in_meta || is_meta,
+            no_default,
+        };
+        openapi(errors, &properties.key(name), property, inner, depth);
+    }
+    if schema.at("not").is_object() {
+        openapi(errors, &path.child("not"), schema.at("not"), inner, depth);
+    }
+    for list in ["allOf", "oneOf", "anyOf"] {
+        let list_path = path.child(list);
+        for (i, one) in schema.list(list).iter().enumerate() {
+            openapi(errors, &list_path.index(i), one, inner, depth);
+        }
+    }
+    if schema.at("items").is_object() {
+        openapi(errors, &path.child("items"), schema.at("items"), inner, depth);
+    }
+    extensions(errors, path, schema);
+}
+
+fn keywords(errors: &mut FieldErrors, path: &Path<'_>, schema: &Value, context: Context<'_>) {
+    let kind = schema.text("type");
+    let kinds = ["array", "boolean", "integer", "number", "object", "string"];
+    if !kind.is_empty() && !kinds.contains(&kind) {
+        errors.not_supported(&path.child("type"), kind, &kinds);
+    }
+    if let Some(why) = context.no_default.filter(|_| schema.has("default")) {
+        errors.forbidden(&path.child("default"), format!("must not be set {why}"));
+    }
+    for key in [
+        "id",
+        "additionalItems",
+        "patternProperties",
+        "definitions",
+        "dependencies",
+        "$ref",
+    ] {
+        if schema.has(key) {
+            errors.forbidden(&path.child(key), format!("{key} is not supported"));
+        }
+    }
+    if kind == "null" {
+        errors.forbidden(
+            &path.child("type"),
+            "type cannot be set to null, use nullable as an alternative",
+        );
+    }
+    if schema.at("items").is_array() {
+        errors.forbidden(
+            &path.child("items"),
+            "items must be a schema object and not an array",
+        );
+    }
+    if context.in_meta && schema.flag("x-kubernetes-embedded-resource") {
+        errors.forbidden(
+            &path.child("x-kubernetes-embedded-resource"),
+            "must not be used inside of resource meta",
+        );
+    }
+    if schema.flag("uniqueItems") {
+        errors.forbidden(
+            &path.child("uniqueItems"),
+            "uniqueItems cannot be set to true since the runtime complexity becomes quadratic",
+        );
+    }
+}
+
+fn extensions(errors: &mut FieldErrors, path: &Path<'_>, schema: &Value) {
+    let kind = schema.text("type");
+    if schema.at("x-kubernetes-preserve-unknown-fields") == false {
+        errors.invalid(
+            &path.child("x-kubernetes-preserve-unknown-fields"),
+            false,
+            "must be true or undefined",
+        );
+    }
+    let mut of_type = |wanted: &str, extension: &str| {
+        if kind != wanted {
+            let (path, why) = (
+                path.child("type"),
+                format!("must be {wanted} if {extension} is specified"),
+            );
+            if kind.is_empty() {
+                errors.required(&path, why)
+            } else {
+                errors.invalid(&path, kind, why)
+            }
+        }
+    };
+    if schema.has("x-kubernetes-map-type") {
+        of_type("object", "x-kubernetes-map-type");
+    }
+    if schema.has("x-kubernetes-list-type") {
+        of_type("array", "x-kubernetes-list-type");
+    }
+    if let Some(map) = schema.at("x-kubernetes-map-type").as_str() {
+        crate::validate::check::one_of(
+            errors,
+            &path.child("x-kubernetes-map-type"),
+            map,
+            &["atomic", "granular"],
+        );
+    }
+    let list_path = path.child("x-kubernetes-list-type");
+    let list = schema.at("x-kubernetes-list-type").as_str();
+    let (items, items_path) = (schema.at("items"), path.child("items"));
+    if list == Some("set") && kind == "array" {
+        const WHY: &str = "must be atomic as item of a list with x-kubernetes-list-type=set";
+        let inner = items.at("x-kubernetes-list-type");
+        if items.text("type") == "array" && !inner.is_null() && inner != "atomic" {
+            errors.invalid(&items_path.child("x-kubernetes-list-type"), inner.clone(), WHY);
+        }
+        if items.text("type") == "object" && items.at("x-kubernetes-map-type") != "atomic" {
+            errors.invalid(&items_path.child("x-kubernetes-map-type"), inner.clone(), WHY);
+        }
+    }
+    if let Some(list) = list {
+        crate::validate::check::one_of(errors, &list_path, list, &["atomic", "set", "map"]);
+    }
+    let keys = schema.list("x-kubernetes-list-map-keys");
+    if !keys.is_empty() {
+        const WHY: &str = "must be map if x-kubernetes-list-map-keys is non-empty";
+        match list {
+            None => errors.required(&list_path, WHY),
+            Some("map") => {}
+            Some(other) => errors.invalid(&list_path, other, WHY),
+        }
+    }
+    if list == Some("map") {
+        map_list(errors, path, schema);
+    }
+    if matches!(list, Some("map" | "set")) && items.flag("nullable") {
+        errors.forbidden(
+            &items_path.child("nullable"),
+            format!(
+                "cannot be nullable when x-kubernetes-list-type is {}",
+                list.unwrap_or_default()
+            ),
+        );
+    }
+}
+
+/// A list whose items have keys: the keys are scalar properties that every item has.
+fn map_list(errors: &mut FieldErrors, path: &Path<'_>, schema: &Value) {
+    let keys = schema.list("x-kubernetes-list-map-keys");
+    let keys_path = path.child("x-kubernetes-list-map-keys");
+    let (items, items_path) = (schema.at("items"), path.child("items"));
+    if keys.is_empty() {
+        errors.required(&keys_path, "must not be empty if x-kubernetes-list-type is map");
+    }
+    if items.is_null() {
+        errors.required(&items_path, "must have a schema if x-kubernetes-list-type is map");
+        return;
+    }
+    if items.text("type") != "object" {
+        errors.invalid(
+            &items_path.child("type"),
+            items.text("type"),
+            "must be object if parent array's x-kubernetes-list-type is map",
+        );
+        return;
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    let properties = items_path.child("properties");
+    for key in strings(keys) {
+        let (property, here) = (items.at("properties").at(key), properties.key(key));
+        if property.is_null() {
+            errors.invalid(
+                &keys_path,
+                keys.to_vec(),
+                "entries must all be names of item properties",
+            );
+        } else if matches!(property.text("type"), "array" | "object") {
+            errors.invalid(
+                &here.child("type"),
+                items.text("type"),
+                "must be a scalar type if parent array's x-kubernetes-list-type is map",
+            );
+        }
+        if !seen.insert(key) {
+            errors.invalid(&keys_path, keys.to_vec(), "must not contain duplicate entries");
+        }
+        let required = strings(items.list("required")).any(|r| r == key);
+        if !property.is_null() && !required && !property.has("default") {
+            errors.required(
+                &here.child("default"),
+                "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property",
+            );
+        }
+        if property.flag("nullable") {
+            errors.forbidden(
+                &here.child("nullable"),
+                "this property is in x-kubernetes-list-map-keys, so it cannot be nullable",
+            );
+        }
+    }
+}
