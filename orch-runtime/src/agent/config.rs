@@ -35,6 +35,10 @@ pub struct NodeConfig {
     pub max_pods: u32,
     /// Most processes of a pod; `None` is no limit.
     pub pod_pids_limit: Option<u64>,
+    /// Size at which a container's log is rotated, in bytes; 0 never.
+    pub log_max_bytes: u64,
+    /// Log files kept of a container, the present one included.
+    pub log_max_files: usize,
     /// Control group of all pods of this node, relative to the hierarchy's root.
     pub cgroup_root: String,
     /// What is kept back from pods, by resource.
@@ -71,6 +75,8 @@ impl NodeConfig {
             resolv_conf: "/etc/resolv.conf".into(),
             max_pods: 110,
             pod_pids_limit: None,
+            log_max_bytes: 10 << 20,
+            log_max_files: 5,
             cgroup_root: "kubepods".into(),
             reserved: BTreeMap::new(),
             lease_duration: Duration::from_secs(40),

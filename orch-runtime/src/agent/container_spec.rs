@@ -4,7 +4,7 @@ use super::{
     resources,
     spec::{self, ContainerKind},
     view::{
-        CONTAINER_NAME, IMAGE_ASKED, IMAGE_NAME, IMAGE_REF, NODE, POD_NAME, POD_NAMESPACE, POD_UID,
+        APPLIED, CONTAINER_NAME, IMAGE_ASKED, IMAGE_NAME, IMAGE_REF, NODE, POD_NAME, POD_NAMESPACE, POD_UID,
         RESTART_COUNT, TERMINATION_FILE, TERMINATION_POLICY,
     },
 };
@@ -192,6 +192,10 @@ pub fn container_spec(p: Prepared<'_>, node: &str) -> Result<ContainerSpec, Stri
             p.termination_file.to_string_lossy().into_owned(),
         ),
         (TERMINATION_POLICY, policy),
+        (
+            APPLIED,
+            serde_json::to_string(&c.resources.clone().unwrap_or_default()).unwrap_or_default(),
+        ),
     ];
     let pid = match p.target {
         _ if pod_spec.host_pid.unwrap_or(false) => PidNamespace::Host,

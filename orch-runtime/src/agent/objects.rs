@@ -22,6 +22,12 @@ use std::{
 /// How long the first look at an object may take.
 const FIRST_LOOK: Duration = Duration::from_secs(15);
 
+/// Names of the pod's registry credentials.
+pub(crate) fn pull_secrets(pod: &Pod) -> Vec<String> {
+    let listed = spec::spec(pod).image_pull_secrets.iter().flatten();
+    listed.map(|r| r.name.clone()).filter(|n| !n.is_empty()).collect()
+}
+
 type Key = (&'static str, String, String);
 
 enum Watched {
@@ -97,6 +103,7 @@ impl Objects {
                 secrets
                     .into_iter()
                     .chain(more_secrets)
+                    .chain(pull_secrets(pod))
                     .map(|name| ("secret", namespace.to_owned(), name)),
             )
             .collect();

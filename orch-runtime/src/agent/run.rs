@@ -223,6 +223,7 @@ impl Running {
         self.spawn("runtime events", listen(ctx.clone(), events));
         self.spawn("node status", ctx.clone().keep_node());
         self.spawn("node lease", ctx.clone().keep_lease());
+        self.spawn("log rotation", super::rotate::keep_logs(ctx.clone()));
         let mut deltas = pods.subscribe();
         let (gone, mut ended) = tokio::sync::mpsc::unbounded_channel::<String>();
         let synced = pods.clone();

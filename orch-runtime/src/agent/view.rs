@@ -22,6 +22,8 @@ pub const IMAGE_NAME: &str = "orch.dev/image-name";
 pub const IMAGE_REF: &str = "orch.dev/image-ref";
 /// Annotation of containers: image as the pod names it, to see when the pod names another.
 pub const IMAGE_ASKED: &str = "orch.dev/image-asked";
+/// Annotation of containers: resources that they were made with, in JSON.
+pub const APPLIED: &str = "orch.dev/resources";
 /// Label of sandboxes: node that made them, since several may share a machine.
 pub const NODE: &str = "orch.dev/node";
 

@@ -1,4 +1,8 @@
-//! Making sure that an image is there: pull policies and pull back-off.
+//! Making sure that an image is there: pull policies, pull back-off and registry credentials.
+
+mod credentials;
+
+pub use credentials::credentials;
 
 use crate::{
     agent::backoff::{Backoff, BackoffLimits, elapsed, go_duration, plus},

@@ -308,6 +308,38 @@ impl PodFiles for DiskFiles {
         .await
     }
 
+    async fn rotate_log(
+        &self,
+        path: &Path,
+        max_bytes: u64,
+        keep: usize,
+        stamp: &str,
+    ) -> Result<Option<PathBuf>, VolumeError> {
+        let (path, stamp) = (path.to_owned(), stamp.to_owned());
+        self.blocking(move || {
+            let rotate = || {
+                match fs::metadata(&path) {
+                    Ok(metadata) if metadata.len() >= max_bytes => {}
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                    _ => return Ok(None),
+                }
+                let mut older = crate::logs::rotated(&path);
+                // The one made now and the one that is begun count too.
+                let excess = (older.len() + 2).saturating_sub(keep.max(2));
+                for file in older.drain(..excess.min(older.len())) {
+                    absent_is_fine(fs::remove_file(file))?;
+                }
+                let mut name = path.as_os_str().to_owned();
+                name.push(format!(".{stamp}"));
+                let aside = PathBuf::from(name);
+                fs::rename(&path, &aside)?;
+                Ok(Some(aside))
+            };
+            rotate().map_err(VolumeError::io(format!("rotate {}", path.display())))
+        })
+        .await
+    }
+
     async fn remove_logs(&self, path: &Path) -> Result<(), VolumeError> {
         let path = path.to_owned();
         self.blocking(move || {
@@ -395,6 +427,24 @@ mod tests {
         assert!(!path.exists() && hosts.exists());
         files.remove_pod("u").await.unwrap();
         assert!(files.pods().await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn logs_rotate() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = DiskFiles::new(Env::system(), dir.path());
+        let log = dir.path().join("0.log");
+        for stamp in ["1", "2", "3", "4"] {
+            fs::write(&log, "12345").unwrap();
+            assert_eq!(files.rotate_log(&log, 6, 3, stamp).await.unwrap(), None);
+            let aside = files.rotate_log(&log, 5, 3, stamp).await.unwrap().unwrap();
+            assert!(aside.exists() && !log.exists());
+        }
+        let names: Vec<String> = crate::logs::rotated(&log)
+            .iter()
+            .map(|p| p.file_name().unwrap().to_string_lossy().into_owned())
+            .collect();
+        assert_eq!(names, ["0.log.3", "0.log.4"]);
     }
 
     #[test]

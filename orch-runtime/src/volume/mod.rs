@@ -125,6 +125,19 @@ pub trait PodFiles: Send + Sync + 'static {
     /// [`VolumeError::Io`].
     async fn make_log_dir(&self, path: &std::path::Path) -> Result<(), VolumeError>;
 
+    /// Moves a log file that has reached `max_bytes` aside, to `<name>.<stamp>`, and removes the oldest so that `keep`
+    /// files stay, the present one included. Returns where it went; `None` if it is smaller or not there.
+    ///
+    /// # Errors
+    /// [`VolumeError::Io`].
+    async fn rotate_log(
+        &self,
+        path: &std::path::Path,
+        max_bytes: u64,
+        keep: usize,
+        stamp: &str,
+    ) -> Result<Option<PathBuf>, VolumeError>;
+
     /// Removes a log file, or a directory of them. `Ok` when absent.
     ///
     /// # Errors

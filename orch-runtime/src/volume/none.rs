@@ -42,6 +42,9 @@ impl PodFiles for NoFiles {
     async fn make_log_dir(&self, _: &Path) -> Result<(), VolumeError> {
         Ok(())
     }
+    async fn rotate_log(&self, _: &Path, _: u64, _: usize, _: &str) -> Result<Option<PathBuf>, VolumeError> {
+        Ok(None)
+    }
     async fn remove_logs(&self, _: &Path) -> Result<(), VolumeError> {
         Ok(())
     }

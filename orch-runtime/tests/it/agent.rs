@@ -498,6 +498,29 @@ async fn a_new_image_replaces_the_container_in_place() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn resources_change_in_place() {
+    let cluster = Cluster::started().await;
+    let resources = |cpu: &str| json!({"requests": {"cpu": cpu}, "limits": {"cpu": cpu}});
+    let spec = json!({"containers": [{"name": "a", "image": "web:1", "resources": resources("100m")}]});
+    cluster.create("p", spec, json!({})).await;
+    cluster.settle().await;
+    let patch =
+        json!({"spec": {"containers": [{"name": "a", "image": "web:1", "resources": resources("200m")}]}});
+    cluster.pods().patch("p", Patch::merge(patch)).await.unwrap();
+    cluster.settle().await;
+    let status = cluster.value("p").await;
+    let container = &status["containerStatuses"][0];
+    assert_eq!(container["resources"]["limits"]["cpu"], "200m", "{status}");
+    assert_eq!(container["restartCount"], 0);
+    assert!(
+        cluster
+            .events("p")
+            .iter()
+            .any(|e| e.starts_with("ResizeCompleted"))
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_ephemeral_container_joins_a_running_pod() {
     let cluster = Cluster::started().await;
     cluster.simple("p").await;

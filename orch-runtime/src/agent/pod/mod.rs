@@ -5,6 +5,7 @@
 
 mod end;
 mod infra;
+mod resize;
 mod start;
 
 use super::{
@@ -288,6 +289,7 @@ impl PodWorker {
                 }
                 self.kill(&id, &name, &message, reason).await
             }
+            Action::Resize { id, name } => self.resize(&id, &name).await,
             Action::KillPod => self.kill_pod().await,
             Action::StopSandboxes => self.stop_sandboxes().await,
             Action::Remove { id } => self.remove(&id).await,
@@ -331,6 +333,9 @@ impl PodWorker {
             self.messages.insert(container.id, message);
         }
         let view = &self.state.view;
+        self.state
+            .applied
+            .retain(|id, _| self.state.view.containers.iter().any(|c| c.id == *id));
         self.messages
             .retain(|id, _| view.containers.iter().any(|c| c.id == *id));
         Ok(())

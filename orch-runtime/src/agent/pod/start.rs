@@ -5,13 +5,15 @@ use crate::{
     agent::{
         backoff::{Backoff, go_duration, plus},
         container_spec::{Prepared, container_spec},
-        hooks, spec,
+        hooks,
+        objects::pull_secrets,
+        spec,
         spec::ContainerKind,
         step::{KillReason, StartFailure},
     },
     env::{environment, expand, host_name, hosts_file, resolv_conf},
-    image::ImageNote,
-    runtime::{ContainerId, Mount, Propagation, RuntimeError},
+    image::{ImageNote, credentials},
+    runtime::{ContainerId, Mount, Propagation, RegistryCredential, RuntimeError},
     volume::{MountRequest, VolumePlan},
 };
 use jiff::Timestamp;
@@ -109,9 +111,10 @@ impl PodWorker {
         let image_name = container.image.clone().unwrap_or_default();
         let policy = container.image_pull_policy.as_deref().unwrap_or("IfNotPresent");
         let note = |n: ImageNote| ctx.event_at(&pod, at, n.warning, n.reason, n.message);
+        let logins = self.registry_logins(&image_name).await;
         let image = ctx
             .images
-            .ensure(spec::uid(&pod), &image_name, policy, &[], &note)
+            .ensure(spec::uid(&pod), &image_name, policy, &logins, &note)
             .await
             .map_err(|f| {
                 failed(f.reason);
@@ -177,6 +180,36 @@ impl PodWorker {
         })?;
         ctx.event_at(&pod, at, false, "Started", "Container started");
         self.post_start(kind, container, &id).await
+    }
+
+    /// Registry credentials of the pod for an image. A missing secret is told and passed over.
+    async fn registry_logins(&self, image: &str) -> Vec<RegistryCredential> {
+        let wanted = pull_secrets(&self.pod);
+        if wanted.is_empty() {
+            return Vec::new();
+        }
+        let secrets = self
+            .ctx
+            .objects
+            .sources(&self.pod)
+            .await
+            .map(|s| s.secrets)
+            .unwrap_or_default();
+        let missing: Vec<&str> = wanted
+            .iter()
+            .map(String::as_str)
+            .filter(|n| !secrets.contains_key(*n))
+            .collect();
+        if !missing.is_empty() {
+            let message = format!(
+                "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
+                missing.join(", ")
+            );
+            self.ctx
+                .event(&self.pod, true, "FailedToRetrieveImagePullSecret", message);
+        }
+        let found: Vec<_> = wanted.iter().filter_map(|n| secrets.get(n).cloned()).collect();
+        credentials(image, &found)
     }
 
     async fn post_start(

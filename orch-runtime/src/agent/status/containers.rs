@@ -3,6 +3,7 @@
 use super::StatusInputs;
 use crate::{
     agent::{
+        resize,
         spec::{self, ContainerKind},
         step::should_start,
         view::{IMAGE_NAME, IMAGE_REF},
@@ -89,9 +90,14 @@ fn status(
     if kind != ContainerKind::Ephemeral && latest.is_some() {
         let resources = container.resources.clone().unwrap_or_default();
         status.allocated_resources = resources.requests.clone().filter(|r| !r.is_empty());
+        // A running container has what was applied to it last, which may lag behind what is asked for.
+        let running = latest.filter(|l| l.phase.is_running());
+        let applied = running
+            .and_then(|l| resize::applied(inputs.state, l))
+            .unwrap_or(resources);
         status.resources = Some(ResourceRequirements {
             claims: None,
-            ..resources
+            ..applied
         });
     }
     if latest.is_some() {

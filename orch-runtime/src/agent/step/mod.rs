@@ -15,6 +15,7 @@ mod tests;
 
 use super::{
     backoff::{Backoff, BackoffLimits, plus},
+    resize::{Resize, resize},
     spec::{self, ContainerKind},
     view::{IMAGE_ASKED, PodView},
 };
@@ -23,7 +24,7 @@ use crate::{
     runtime::{ContainerId, ContainerPhase, ContainerState},
 };
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -49,6 +50,10 @@ pub struct PodState {
     pub infra_retry_at: Option<Timestamp>,
     /// What the probes say.
     pub probes: ProbeResults,
+    /// Resources applied to running containers since they were made.
+    pub applied: BTreeMap<ContainerId, ResourceRequirements>,
+    /// Do not try to resize before.
+    pub resize_retry_at: Option<Timestamp>,
     /// Containers that the agent killed in order to start them anew.
     pub killed_to_restart: BTreeSet<ContainerId>,
     /// The object is gone from the API.
@@ -131,6 +136,13 @@ pub enum Action {
         reason: KillReason,
         /// It is to be started anew.
         restart: bool,
+    },
+    /// Give a running container other limits.
+    Resize {
+        /// Container.
+        id: ContainerId,
+        /// Its name.
+        name: String,
     },
     /// Kill all containers, sidecars last.
     KillPod,
@@ -342,7 +354,10 @@ fn containers(state: &PodState, pod: &Pod, now: Timestamp, wakes: &mut Vec<Times
                 continue;
             };
             match doomed(state, container, running, "Container") {
-                None => kept += 1,
+                None => {
+                    kept += 1;
+                    actions.extend(resized(state, container, running, now));
+                }
                 Some((mut message, reason, changed)) => {
                     let restart = changed || spec::restarts_after_kill(container, spec);
                     if restart {
@@ -396,6 +411,27 @@ fn kill(container: &ContainerState, message: String, reason: KillReason, restart
         message,
         reason,
         restart,
+    }
+}
+
+fn resized(
+    state: &PodState,
+    container: &Container,
+    running: &ContainerState,
+    now: Timestamp,
+) -> Option<Action> {
+    let name = &container.name;
+    match resize(state, container, running) {
+        Resize::None => None,
+        Resize::InPlace if state.resize_retry_at.is_some_and(|at| at > now) => None,
+        Resize::InPlace => Some(Action::Resize {
+            id: running.id.clone(),
+            name: name.clone(),
+        }),
+        Resize::Restart => {
+            let message = format!("Container {name} resize requires restart");
+            Some(kill(running, message, KillReason::Other, true))
+        }
     }
 }
 

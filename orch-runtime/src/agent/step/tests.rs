@@ -16,6 +16,7 @@ fn short(actions: &[Action]) -> String {
         Action::Kill { name, restart, .. } => {
             format!("kill {name}{}", if *restart { " to restart" } else { "" })
         }
+        Action::Resize { name, .. } => format!("resize {name}"),
         Action::KillPod => "kill all".to_owned(),
         Action::StopSandboxes => "stop sandboxes".to_owned(),
         Action::Remove { id } => format!("remove {id}"),
