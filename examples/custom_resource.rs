@@ -62,7 +62,6 @@ async fn main() -> anyhow::Result<()> {
     while client.call(create(&collection, GREETING)?).await.is_err() {
         plane.api().env().clock.sleep(Duration::from_millis(10)).await;
     }
-    // In a real program `orch_core::controller::Controller` feeds the keys from an informer.
     let greeter = Greeter {
         client: client.clone(),
         greetings,
