@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Which crates of the workspace a library may use. Programs, examples and measurements may use all.
-const ALLOWED: [(&str, &[&str]); 12] = [
+const ALLOWED: [(&str, &[&str]); 11] = [
     ("orch-core", &[]),
     ("orch-stream", &[]),
     ("orch-store", &["orch-core"]),
@@ -17,7 +17,6 @@ const ALLOWED: [(&str, &[&str]); 12] = [
     ("orch-controllers", &["orch-core"]),
     ("orch-runtime", &["orch-core", "orch-stream"]),
     ("orch-oci", &["orch-core", "orch-runtime"]),
-    ("orch-cri", &["orch-core", "orch-runtime", "orch-stream"]),
     ("orch-net", &["orch-core"]),
     ("orch-kinds", &["orch-core"]),
     ("orch-openapi", &["orch-core", "orch-kinds"]),

@@ -1,1 +1,0 @@
-//! Container runtime seam over CRI v1 (containerd, CRI-O).
