@@ -15,6 +15,7 @@ mod pod;
 mod scale;
 mod service;
 mod warnings;
+mod warnings_pod;
 mod workload;
 
 pub use delete::{Deletion, graceful_period, mark_for_deletion};

@@ -40,7 +40,8 @@ pub(super) fn config_map(errors: &mut FieldErrors, object: &Value) {
         size += decoded_len(value.string());
     }
     if size > MAX {
-        errors.push(FieldError::too_long(&Path::new(""), MAX));
+        // The whole object has no path; upstream renders that so.
+        errors.push(FieldError::too_long(&Path::new("[]"), MAX));
     }
 }
 

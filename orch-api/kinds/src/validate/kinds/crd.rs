@@ -3,6 +3,7 @@
 //! As in upstream, what all versions share (schema, subresources, columns) is reported under `spec.validation`,
 //! `spec.subresources` and `spec.additionalPrinterColumns`, where the first versions of the API had it.
 
+use super::crd_conversion::conversion;
 use super::crd_schema;
 use crate::field::{BadValue, FieldErrors, Path, quote};
 use crate::json::Json;
@@ -475,119 +476,5 @@ fn selectable_fields(errors: &mut FieldErrors, path: &Path<'_>, version: &Value)
     }
     if seen.len() > 8 {
         errors.push(crate::field::FieldError::too_many(path, seen.len(), 8));
-    }
-}
-
-fn conversion(errors: &mut FieldErrors, path: &Path<'_>, conversion: &Value) {
-    if conversion.is_null() {
-        return;
-    }
-    let strategy = conversion.text("strategy");
-    required_one_of(errors, &path.child("strategy"), strategy, &["None", "Webhook"]);
-    let webhook = conversion.at("webhook");
-    let client_path = path.child("webhookClientConfig");
-    let versions_path = path.child("conversionReviewVersions");
-    let versions = webhook.list("conversionReviewVersions");
-    if strategy != "Webhook" {
-        const WHY: &str = "should not be set when strategy is not set to Webhook";
-        if webhook.has("clientConfig") {
-            errors.forbidden(&client_path, WHY);
-        }
-        if !versions.is_empty() {
-            errors.forbidden(&versions_path, WHY);
-        }
-        return;
-    }
-    match webhook.at("clientConfig").some() {
-        None => errors.required(&client_path, "required when strategy is set to Webhook"),
-        Some(config) => match (config.at("url").as_str(), config.at("service").some()) {
-            (Some(url), None) => webhook_url(errors, &client_path.child("url"), url),
-            (None, Some(service)) => webhook_service(errors, &client_path.child("service"), service),
-            _ => errors.required(&client_path, "exactly one of url or service is required"),
-        },
-    }
-    if versions.is_empty() {
-        errors.required(&versions_path, "");
-        return;
-    }
-    let mut seen = BTreeSet::new();
-    for (i, version) in strings(versions).enumerate() {
-        if !seen.insert(version) {
-            errors.invalid(&versions_path.index(i), version, "duplicate version");
-            continue;
-        }
-        for message in format::dns1035_label(version) {
-            errors.invalid(&versions_path.index(i), version, message);
-        }
-    }
-    if !seen.contains("v1") && !seen.contains("v1beta1") {
-        errors.invalid(
-            &versions_path,
-            versions.to_vec(),
-            "must include at least one of v1, v1beta1",
-        );
-    }
-}
-
-fn webhook_url(errors: &mut FieldErrors, path: &Path<'_>, url: &str) {
-    const FORM: &str = "; desired format: https://host[/path]";
-    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    let host = rest.split(['/', '?', '#']).next().unwrap_or("");
-    if scheme != "https" {
-        errors.invalid(
-            path,
-            scheme,
-            format!("'https' is the only allowed URL scheme{FORM}"),
-        );
-    }
-    if host.is_empty() {
-        errors.invalid(path, "", format!("host must be specified{FORM}"));
-    }
-    if host.contains('@') {
-        errors.invalid(path, url, "user information is not permitted in the URL");
-    }
-    if rest.contains('#') {
-        errors.invalid(path, url, "fragments are not permitted in the URL");
-    }
-    if rest.split('#').next().is_some_and(|r| r.contains('?')) {
-        errors.invalid(path, url, "query parameters are not permitted in the URL");
-    }
-}
-
-fn webhook_service(errors: &mut FieldErrors, path: &Path<'_>, service: &Value) {
-    for key in ["name", "namespace"] {
-        if service.text(key).is_empty() {
-            errors.required(&path.child(key), format!("service {key} is required"));
-        }
-    }
-    let port = service.int("port").unwrap_or(443);
-    let wrong = format::port_number(port);
-    if !wrong.is_empty() {
-        errors.invalid(
-            &path.child("port"),
-            port,
-            format!("port is not valid: {}", wrong.join(",")),
-        );
-    }
-    if let Some(text) = service.at("path").as_str() {
-        let path = path.child("path");
-        if !text.starts_with('/') {
-            errors.invalid(&path, text, "must start with a '/'");
-        } else if text != "/" {
-            for (i, step) in text
-                .trim_start_matches('/')
-                .trim_end_matches('/')
-                .split('/')
-                .enumerate()
-            {
-                if step.is_empty() {
-                    errors.invalid(&path, text, format!("segment[{i}] may not be empty"));
-                } else {
-                    for message in format::dns1123_subdomain(step) {
-                        errors.invalid(&path, text, format!("segment[{i}]: {message}"));
-                    }
-                }
-            }
-        }
     }
 }

@@ -186,19 +186,7 @@ fn slice_address(errors: &mut FieldErrors, list: &Path<'_>, index: usize, addres
         "IPv4" => ip::address(errors, &here, address, &[]),
         "IPv6" => ip::strict_address(errors, &here, address),
         "FQDN" => {
-            let name = address.strip_suffix('.').unwrap_or(address);
-            if address.is_empty() {
-                errors.required(&here, "");
-                return;
-            }
-            dns_subdomain(errors, &here, name);
-            if errors.len() == before && !name.contains('.') {
-                errors.invalid(
-                    &here,
-                    address,
-                    "should be a domain with at least two segments separated by dots",
-                );
-            }
+            full_domain(errors, &here, address);
             return;
         }
         _ => return,
@@ -209,5 +197,34 @@ fn slice_address(errors: &mut FieldErrors, list: &Path<'_>, index: usize, addres
             errors.invalid(list, address, format!("must be an {kind} address"));
         }
         endpoint_ip(errors, &here, address);
+    }
+}
+
+/// A domain of two labels or more, with or without the last dot.
+fn full_domain(errors: &mut FieldErrors, path: &Path<'_>, address: &str) {
+    if address.is_empty() {
+        errors.required(path, "");
+        return;
+    }
+    let name = address.strip_suffix('.').unwrap_or(address);
+    let wrong = format::dns1123_subdomain(name);
+    if !wrong.is_empty() {
+        errors.invalid(path, name, wrong.join(","));
+        return;
+    }
+    if !name.contains('.') {
+        errors.invalid(
+            path,
+            name,
+            "should be a domain with at least two segments separated by dots",
+        );
+        return;
+    }
+    for label in name.split('.') {
+        let wrong = format::dns1123_label(label);
+        if !wrong.is_empty() {
+            errors.invalid(path, label, wrong.join(","));
+            return;
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 mod config;
 mod crd;
+mod crd_conversion;
+mod crd_openapi;
 mod crd_schema;
 mod endpoints;
 mod event;

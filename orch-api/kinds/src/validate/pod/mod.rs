@@ -5,6 +5,7 @@ mod container;
 mod env;
 mod mounts;
 mod probe;
+mod projected;
 mod resize;
 mod resources;
 mod scheduling;
