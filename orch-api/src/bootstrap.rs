@@ -3,16 +3,20 @@
 
 use crate::{
     LocalClient,
-    server::{ApiServer, BuildError, RequestInfo},
+    server::{ApiServer, BuildError, RequestInfo, WeakServer},
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use http::{HeaderValue, Method, header};
 use orch_core::{ApiClient, Object, Status, client::ApiRequest, selector::LabelSelector};
 use serde_json::{Map, Value, json};
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 /// The facts: a map from collection path to objects without kind.
 const OBJECTS: &str = include_str!("../data/bootstrap-objects.json");
+/// How often what must always be there is looked at. Upstream's interval for its own endpoints.
+const OWN_OBJECTS_PERIOD: Duration = Duration::from_secs(10);
+/// Namespaces that come back when they are deleted.
+const SYSTEM_NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 /// How many are made at once.
 const AT_ONCE: usize = 32;
 
@@ -56,6 +60,30 @@ pub(crate) async fn ensure(server: &ApiServer, advertise: &[IpAddr], port: u16) 
     service(&client, server, advertise, port)
         .await
         .map_err(BuildError::Bootstrap)
+}
+
+/// Makes the system namespaces and Service `default/kubernetes` again when someone deleted them, until the server is
+/// gone.
+pub(crate) async fn keep(server: WeakServer, advertise: Vec<IpAddr>, port: u16) {
+    let Some(clock) = server.upgrade().map(|s| s.env().clock.clone()) else {
+        return;
+    };
+    loop {
+        clock.sleep(OWN_OBJECTS_PERIOD).await;
+        let Some(server) = server.upgrade() else { return };
+        let client = LocalClient::privileged(server.clone());
+        let namespaces = SYSTEM_NAMESPACES.map(|name| json!({"metadata": {"name": name}}));
+        let made: Result<(), Status> = async {
+            for namespace in namespaces {
+                create(&client, "/api/v1/namespaces".into(), namespace).await?;
+            }
+            service(&client, &server, &advertise, port).await
+        }
+        .await;
+        if let Err(error) = made {
+            tracing::warn!(%error, "the cluster's own objects could not be checked");
+        }
+    }
 }
 
 fn is_served(server: &ApiServer, path: &str) -> bool {

@@ -59,6 +59,12 @@ impl Discovery {
     /// # Errors
     /// `NotFound` if nothing is served there, `MethodNotAllowed` for anything but GET.
     pub fn respond(&self, table: &ResourceTable, request: &ApiRequest) -> Result<ApiResponse, Status> {
+        // Below the resource list of a version nothing is a document; what is not served there has no methods either.
+        let is_apis = request.path.starts_with("/apis");
+        let depth = request.path.split('/').filter(|part| !part.is_empty()).count();
+        if depth > if is_apis { 3 } else { 2 } {
+            return Err(not_found());
+        }
         if request.method != Method::GET && request.method != Method::HEAD {
             return Err(Status::new(
                 StatusReason::MethodNotAllowed,

@@ -24,8 +24,12 @@ use orch_core::{
     client::RequestBody,
     spawn::{Shutdown, Spawner},
 };
-use std::{convert::Infallible, future::Future, net::SocketAddr, sync::Arc, time::Duration};
-use tokio::{net::TcpStream, sync::watch};
+use std::{convert::Infallible, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::watch,
+};
 use tokio_rustls::TlsAcceptor;
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -71,6 +75,21 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for SpawnOn
     fn execute(&self, task: F) {
         self.0.spawn("http2-stream", Box::pin(task));
     }
+}
+
+/// Whether a connection begins with an HTTP request rather than a TLS handshake. Takes nothing from it.
+async fn speaks_http(stream: &TcpStream) -> bool {
+    let mut first = [0];
+    matches!(stream.peek(&mut first).await, Ok(1)) && first[0].is_ascii_uppercase()
+}
+
+/// Tells a client that forgot TLS so, in the words of upstream's HTTP library.
+async fn refuse_plain(mut stream: TcpStream) {
+    // Unread input would turn the end of the connection into a reset, and the answer might be lost.
+    drop(stream.read(&mut [0; 4096]).await);
+    let answer = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+    drop(stream.write_all(answer).await);
+    drop(stream.shutdown().await);
 }
 
 impl Server {
@@ -162,8 +181,15 @@ impl Server {
     async fn connection(self, stream: TcpStream, from: SocketAddr) {
         // Without it, Nagle's algorithm and delayed acknowledgements cost 40 ms a request.
         drop(stream.set_nodelay(true));
+        let tls = async {
+            if speaks_http(&stream).await {
+                refuse_plain(stream).await;
+                return Err(io::Error::other("an HTTP request without TLS"));
+            }
+            self.tls.accept(stream).await
+        };
         let stream = tokio::select! {
-            result = self.tls.accept(stream) => match result {
+            result = tls => match result {
                 Ok(stream) => stream,
                 Err(error) => {
                     self.dispatch.metrics.handshake_failed();

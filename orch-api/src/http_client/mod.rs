@@ -65,14 +65,13 @@ impl HttpClient {
     /// and certificates that cannot be used.
     pub fn from_kubeconfig(env: Env, config: &Kubeconfig) -> Result<Self, SetupError> {
         let transport = Transport::from_kubeconfig(&env, config)?;
-        let user_agent = format!("orch/{} ({})", env!("CARGO_PKG_VERSION"), config.user);
         Ok(Self {
             shared: Arc::new(Shared {
                 env,
                 transport,
                 token: config.token.clone(),
                 read_token: Mutex::default(),
-                user_agent: HeaderValue::from_str(&user_agent).unwrap_or(HeaderValue::from_static("orch")),
+                user_agent: crate::local::user_agent(&config.user),
             }),
         })
     }

@@ -208,7 +208,7 @@ impl ConnectHandler for Kubelet {
         let response = self.dialer.send(&target, sent).await?;
         if response.status() != http::StatusCode::SWITCHING_PROTOCOLS && !response.status().is_success() {
             let resource = format!("{}/{}", context.info.resource, context.info.subresource);
-            return Err(refused(response, &resource, &context.info.name).await);
+            return Err(not_upgraded(response, &resource, &context.info.name).await);
         }
         crate::http_client::upgraded(response).await
     }
@@ -250,14 +250,35 @@ fn chunks(body: Incoming) -> futures::stream::BoxStream<'static, Result<bytes::B
         .boxed()
 }
 
+/// The text of a refusal.
+async fn told(response: http::Response<Incoming>) -> String {
+    let body = Limited::new(response.into_body(), 1 << 20).collect().await;
+    let bytes = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_ERROR_BYTES)])
+        .trim_end_matches('\n')
+        .to_owned()
+}
+
 /// A kubelet's refusal as upstream tells it.
 async fn refused(response: http::Response<Incoming>, resource: &str, name: &str) -> Status {
     let code = response.status().as_u16();
-    let body = Limited::new(response.into_body(), 1 << 20).collect().await;
-    let bytes = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_ERROR_BYTES)])
-        .trim_end_matches('\n')
-        .to_owned();
+    let text = told(response).await;
+    refusal(code, text, resource, name)
+}
+
+/// A refused upgrade. Upstream passes the kubelet's answer on as it is, so its words (such as
+/// `container not found ("web")`) reach the client.
+async fn not_upgraded(response: http::Response<Incoming>, resource: &str, name: &str) -> Status {
+    let code = response.status().as_u16();
+    let text = told(response).await;
+    let mut status = refusal(code, text.clone(), resource, name);
+    if !text.is_empty() {
+        status.message = text;
+    }
+    status
+}
+
+fn refusal(code: u16, text: String, resource: &str, name: &str) -> Status {
     let (reason, says) = match code {
         400 => return Status::bad_request(text),
         500 => return Status::internal(text),

@@ -188,6 +188,9 @@ impl ApiServerBuilder {
         let follow = Box::pin(crate::crd::follow(server.weak(), first));
         let task = server.env().spawner.spawn("api-custom-resources", follow);
         server.inner.background.lock().push(task);
+        let keep = crate::bootstrap::keep(server.weak(), self.advertise, self.advertise_port);
+        let task = server.env().spawner.spawn("api-own-objects", Box::pin(keep));
+        server.inner.background.lock().push(task);
         // Objects of custom resources are reachable from the first moment on.
         drop(served.await);
         Ok(server)

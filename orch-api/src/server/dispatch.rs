@@ -236,6 +236,9 @@ impl Scope<'_> {
             return Err(method_not_allowed());
         }
         let needs_namespace = served.namespaced && self.info.namespace.is_empty();
+        if matches!(verb, "update" | "patch") && self.info.name.is_empty() {
+            return Err(method_not_allowed());
+        }
         match verb {
             "get" => {
                 let version = request.query_value("resourceVersion").unwrap_or_default();

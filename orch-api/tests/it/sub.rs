@@ -385,3 +385,23 @@ async fn admission_sees_what_is_created_as_a_subresource() {
         assert_eq!(refused.message, r#"pods "a" is forbidden: no"#, "{subresource}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_clusters_own_objects_come_back() {
+    let cluster = TestCluster::start().await;
+    let client = cluster.client();
+    let path = "/api/v1/namespaces/default/services/kubernetes";
+    let before = object(&client, Method::GET, path, Value::Null).await.unwrap();
+    object(&client, Method::DELETE, path, Value::Null).await.unwrap();
+    assert_eq!(
+        object(&client, Method::GET, path, Value::Null)
+            .await
+            .unwrap_err()
+            .code,
+        404
+    );
+    cluster.env.clock.sleep(std::time::Duration::from_secs(11)).await;
+    let after = object(&client, Method::GET, path, Value::Null).await.unwrap();
+    assert_ne!(after["metadata"]["uid"], before["metadata"]["uid"]);
+    assert_eq!(after["spec"]["clusterIP"], before["spec"]["clusterIP"]);
+}

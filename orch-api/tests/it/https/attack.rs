@@ -256,3 +256,29 @@ fn large_bodies_and_impossible_encodings_are_refused_with_upstreams_texts() {
         assert!(get(&admin, "/version").await.is_ok());
     });
 }
+
+#[test]
+fn a_request_without_tls_is_told_so_and_garbage_only_ends_its_connection() {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+    };
+    run(async {
+        let cluster = Cluster::start().await;
+        let mut plain = TcpStream::connect(cluster.address).await.unwrap();
+        plain.write_all(b"GET /api HTTP/1.1\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        plain.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(
+            answer,
+            "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
+        );
+        for garbage in [&[0xff; 64][..], b"\x16\x03\x01\xff\xff", b"hello"] {
+            let mut stream = TcpStream::connect(cluster.address).await.unwrap();
+            stream.write_all(garbage).await.unwrap();
+            stream.shutdown().await.unwrap();
+            drop(stream.read_to_end(&mut Vec::new()).await);
+        }
+        assert!(get(&cluster.admin(), "/version").await.is_ok());
+    });
+}

@@ -19,7 +19,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 async fn answer(mut request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let asked = request.uri().to_string();
     let mut response = Response::new(Full::default());
-    if request.headers().contains_key(header::UPGRADE) {
+    if asked.starts_with("/attach/default/on-n1/waiting") {
+        *response.status_mut() = StatusCode::NOT_FOUND;
+        *response.body_mut() = Full::from("container not found (\"waiting\")\n");
+    } else if request.headers().contains_key(header::UPGRADE) {
         let upgrade = hyper::upgrade::on(&mut request);
         tokio::spawn(async move {
             let mut io = TokioIo::new(upgrade.await.unwrap());
@@ -194,6 +197,21 @@ fn logs_exec_and_port_forward_reach_the_kubelet() {
             upgraded.io.read_exact(&mut found).await.unwrap();
             assert_eq!(String::from_utf8(found).unwrap(), expected);
         }
+        // A refused upgrade is told in the kubelet's words.
+        let error = admin
+            .connect(
+                ApiRequest::get(format!("{pod}/attach"))
+                    .param("container", "waiting")
+                    .header(header::UPGRADE, "SPDY/3.1")
+                    .header(header::CONNECTION, "Upgrade"),
+            )
+            .await
+            .err()
+            .unwrap();
+        assert_eq!(
+            (error.code, error.message.as_str()),
+            (404, "container not found (\"waiting\")")
+        );
         // A plain request to a stream is told what is missing; a user without rights does not get that far.
         assert_eq!(
             get(&admin, &format!("{pod}/exec?container=a"))

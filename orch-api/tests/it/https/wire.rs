@@ -234,3 +234,30 @@ fn stopping_ends_watches_and_lets_requests_finish() {
         assert_eq!(get(&admin, "/version").await.unwrap_err().code, 503);
     });
 }
+
+#[test]
+fn what_is_not_served_is_not_found_and_collections_are_not_written_whole() {
+    use http::Method;
+    run(async {
+        let cluster = Cluster::start().await;
+        let admin = cluster.admin();
+        for (method, path, code) in [
+            (Method::POST, "/apis/batch/v1/namespaces/default/bogus", 404),
+            (Method::POST, "/api/v1/bogus", 404),
+            (Method::DELETE, "/api/v1/namespaces/default/bogus/x", 404),
+            (Method::GET, "/apis/batch/v1/bogus", 404),
+            (Method::POST, "/apis/batch/v1", 405),
+            (Method::POST, "/api", 405),
+            (Method::PATCH, "/api/v1/namespaces/default/configmaps", 405),
+            (Method::PUT, "/api/v1/namespaces/default/configmaps", 405),
+            (Method::POST, "/api/v1/namespaces/default/configmaps/x", 405),
+        ] {
+            let request = ApiRequest::new(method.clone(), path).value(json!({}));
+            assert_eq!(
+                admin.call(request).await.unwrap_err().code,
+                code,
+                "{method} {path}"
+            );
+        }
+    });
+}
